@@ -1,0 +1,248 @@
+r"""One codebook for vectors whose errors are measured in a metric: hard EM.
+
+Vector (o, j) is group j of row o. Its error is measured by the metric H_j of its group and weighted by
+its row's weight a_o, so the objective is
+
+    F(C, z) = sum_{o,j} a_o (v_oj - C[z_oj])^T H_j (v_oj - C[z_oj])
+
+The M-step fits the codewords to fixed codes, the E-step gives every vector its nearest codeword in its
+own metric (a_o cancels there). Neither raises F. With H_j = I and a_o = 1 this is Lloyd's k-means.
+
+F is quadratic in every codeword, so codes enter the M-step only through two sums a codeword,
+
+    A_k = sum a_o H_j   and   b_k = sum a_o H_j v_oj     over the vectors with z_oj = k,
+
+and nothing of size vectors x g x g is ever made. The exact M-step solves A_k c = b_k. The released code
+of arXiv:2604.08118 (section 3.3) instead takes Adam steps on F / vectors; the gradient of that is
+2 (A_k c - b_k) / vectors, so the same iterates follow from the same sums.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from quantcore.errors import InputError
+
+CHUNK = 1 << 22  # scores held at once in the E-step
+RIDGE = 1e-6  # pull of the exact M-step towards the old codeword, as a share of the mean curvature
+
+
+@dataclass(frozen=True)
+class Adam:
+    """The released M-step: Adam with a cosine from `rate` to `rate * floor`, anew each round."""
+
+    steps: int = 100
+    rate: float = 1e-4
+    floor: float = 0.1
+
+
+@dataclass(frozen=True)
+class EMConfig:
+    """How long EM runs and how it fits codewords.
+
+    Attributes:
+        rounds: Most rounds of M- then E-step.
+        rtol: Stop once a round lowers F by no more than this share of it.
+        adam: Fit codewords by these Adam steps; None solves for them exactly.
+        reseed: Move codewords that no vector uses onto the vectors with the largest error.
+    """
+
+    rounds: int = 30
+    rtol: float = 1e-4
+    adam: Adam | None = None
+    reseed: bool = True
+
+    def __post_init__(self) -> None:
+        if self.rounds < 0:
+            raise InputError(f"rounds must be at least 0, got {self.rounds}")
+
+
+@dataclass(frozen=True)
+class EMProblem:
+    """Vectors, the metric of the group each belongs to, and the weight of the row."""
+
+    vectors: Float[Tensor, "out groups group"]
+    metrics: Float[Tensor, "groups group group"]
+    row_weights: Float[Tensor, " out"]
+
+    @classmethod
+    def euclidean(cls, vectors: Float[Tensor, "out groups group"]) -> "EMProblem":
+        """The plain k-means problem: every metric is I, every weight 1."""
+        out, groups, group = vectors.shape
+        eye = torch.eye(group, dtype=vectors.dtype, device=vectors.device)
+        return cls(vectors, eye.expand(groups, -1, -1), vectors.new_ones(out))
+
+
+class EMState(NamedTuple):
+    """Codewords, and the nearest one of each vector with its cost."""
+
+    codebook: Float[Tensor, "size group"]
+    codes: Int[Tensor, "out groups"]
+    costs: Float[Tensor, "out groups"]  # without the row weight
+
+
+class EMInfo(NamedTuple):
+    """What one round did."""
+
+    objective: float  # F after the round
+    moved: int  # vectors whose code changed
+    reseeded: int  # codewords no vector used, moved to where the error is largest
+
+
+def start(problem: EMProblem, size: int, rng: torch.Generator) -> EMState:
+    """Begin at `size` different vectors drawn at random, as AQLM's k-means does."""
+    vectors = problem.vectors.flatten(0, 1)
+    chosen = torch.randperm(len(vectors), generator=rng, device=rng.device)[:size]
+    return state_of(problem, vectors[chosen.to(vectors.device)])
+
+
+def state_of(problem: EMProblem, codebook: Float[Tensor, "size group"]) -> EMState:
+    """The state that a codebook determines: every vector at its nearest codeword."""
+    codes, costs = assign(problem, codebook)
+    return EMState(codebook, codes, costs)
+
+
+def step(problem: EMProblem, state: EMState, config: EMConfig) -> tuple[EMState, EMInfo]:
+    """Fit the codewords to the codes, then the codes to the codewords."""
+    codebook, reseeded = state.codebook, 0
+    if config.adam is None:
+        codebook = refit(problem, state.codes, codebook)
+    else:
+        codebook = refit_adam(problem, state.codes, codebook, config.adam)
+    if config.reseed:
+        codebook, reseeded = reseed(problem, codebook, state)
+    after = state_of(problem, codebook)
+    moved = int((after.codes != state.codes).sum())
+    return after, EMInfo(objective(problem, after), moved, reseeded)
+
+
+def run(
+    problem: EMProblem,
+    state: EMState,
+    config: EMConfig,
+    observe: Callable[[EMInfo], None] = lambda info: None,
+) -> EMState:
+    """Repeat `step` until F stalls; the state with the smallest F seen is returned."""
+    best = objective(problem, state)
+    for _ in range(config.rounds):
+        after, info = step(problem, state, config)
+        observe(info)
+        gain = best - info.objective
+        if gain > 0:
+            state, best = after, info.objective
+        if gain <= config.rtol * best and not info.reseeded:
+            break
+    return state
+
+
+def objective(problem: EMProblem, state: EMState) -> float:
+    """F: the weighted error of every vector at its codeword."""
+    return float(problem.row_weights.double() @ state.costs.double().sum(1))
+
+
+def assign(
+    problem: EMProblem, codebook: Float[Tensor, "size group"]
+) -> tuple[Int[Tensor, "out groups"], Float[Tensor, "out groups"]]:
+    """E-step: each vector's nearest codeword in its group's metric, and the squared distance."""
+    out, groups, _ = problem.vectors.shape
+    codes = torch.empty(out, groups, dtype=torch.int32, device=codebook.device)
+    costs = torch.empty(out, groups, dtype=codebook.dtype, device=codebook.device)
+    chunk = max(1, CHUNK // (out * len(codebook)))
+    for first in range(0, groups, chunk):
+        some = slice(first, first + chunk)
+        vectors = problem.vectors[:, some].transpose(0, 1)  # [chunk, out, group]
+        metrics = problem.metrics[some]
+        bent = codebook @ metrics  # [chunk, size, group]
+        norms = (bent * codebook).sum(-1)  # [chunk, size]
+        scores = torch.baddbmm(norms[:, None], vectors, bent.mT, alpha=-2)
+        low, word = scores.min(-1)
+        own = ((vectors @ metrics) * vectors).sum(-1)
+        codes[:, some] = word.T.int()
+        costs[:, some] = (low + own).T.clamp_min(0)
+    return codes, costs
+
+
+def refit(
+    problem: EMProblem, codes: Int[Tensor, "out groups"], codebook: Float[Tensor, "size group"]
+) -> Float[Tensor, "size group"]:
+    """Exact M-step: solve A_k c = b_k for every codeword; unused codewords stay.
+
+    A pull of relative strength `RIDGE` towards the old codeword keeps the solve definite where a
+    codeword's inputs leave directions undetermined. It does not break monotonicity: the pulled
+    solution is never worse than the old codeword.
+    """
+    curvature, target = codeword_sums(problem, codes, len(codebook))
+    ridge = RIDGE * curvature.diagonal(dim1=1, dim2=2).mean(1)
+    used = ridge > 0
+    eye = torch.eye(codebook.shape[1], dtype=curvature.dtype, device=curvature.device)
+    lhs = curvature[used] + ridge[used, None, None] * eye
+    rhs = target[used] + ridge[used, None] * codebook[used]
+    fitted = codebook.clone()
+    fitted[used] = torch.linalg.solve(lhs, rhs).to(codebook.dtype)
+    return fitted
+
+
+def refit_adam(
+    problem: EMProblem,
+    codes: Int[Tensor, "out groups"],
+    codebook: Float[Tensor, "size group"],
+    config: Adam,
+) -> Float[Tensor, "size group"]:
+    """Released M-step: Adam (betas .9, .999, eps 1e-8) on F / vectors with a cosine schedule."""
+    curvature, target = codeword_sums(problem, codes, len(codebook))
+    scale = 2 / codes.numel()
+    curvature, target = scale * curvature, scale * target
+    words = codebook.to(curvature.dtype)
+    first, second = torch.zeros_like(words), torch.zeros_like(words)
+    low = config.rate * config.floor
+    for done in range(config.steps):
+        rate = low + (config.rate - low) * (1 + math.cos(math.pi * done / config.steps)) / 2
+        gradient = torch.einsum("kij,kj->ki", curvature, words) - target
+        first = 0.9 * first + 0.1 * gradient
+        second = 0.999 * second + 0.001 * gradient.square()
+        mean = first / (1 - 0.9 ** (done + 1))
+        spread = (second / (1 - 0.999 ** (done + 1))).sqrt()
+        words = words - rate * mean / (spread + 1e-8)
+    return words.to(codebook.dtype)
+
+
+def codeword_sums(
+    problem: EMProblem, codes: Int[Tensor, "out groups"], size: int
+) -> tuple[Float[Tensor, "size group group"], Float[Tensor, "size group"]]:
+    """A_k and b_k of every codeword, in float64."""
+    groups, group = problem.metrics.shape[:2]
+    metrics = problem.metrics.double()
+    weights = problem.row_weights.double()
+    flat = codes.long()
+    cells = (flat * groups + torch.arange(groups, device=codes.device)).flatten()
+    mass = weights.new_zeros(size * groups)
+    mass.index_add_(0, cells, weights[:, None].expand_as(codes).flatten())
+    curvature = mass.view(size, groups) @ metrics.flatten(1)
+    pulled = torch.einsum("ojg,jgh->ojh", problem.vectors.double(), metrics)
+    pulled *= weights[:, None, None]
+    target = weights.new_zeros(size, group)
+    target.index_add_(0, flat.flatten(), pulled.flatten(0, 1))
+    return curvature.view(size, group, group), target
+
+
+def reseed(
+    problem: EMProblem, codebook: Float[Tensor, "size group"], state: EMState
+) -> tuple[Float[Tensor, "size group"], int]:
+    """Move the words that `state` leaves unused onto the vectors with the largest weighted error.
+
+    F cannot rise: an unused word costs nothing where it is, and one more word to choose from only
+    helps.
+    """
+    dead = (torch.bincount(state.codes.flatten(), minlength=len(codebook)) == 0).nonzero()[:, 0]
+    if len(dead) == 0:
+        return codebook, 0
+    costs = (problem.row_weights[:, None] * state.costs).flatten()
+    worst = costs.topk(min(len(dead), costs.numel())).indices
+    moved = codebook.clone()
+    moved[dead[: len(worst)]] = problem.vectors.flatten(0, 1)[worst]
+    return moved, len(worst)

@@ -1,0 +1,189 @@
+r"""The format: a weight matrix as scaled sums of codewords, and what it costs in bits.
+
+AQLM (arXiv:2401.06118, section 3, output group 1) cuts each row of W into groups of g consecutive
+inputs and writes group j of row o as
+
+    Q[o, j] = s_o * sum_m C_m[codes[o, j, m]]
+
+with M codebooks C_m of K = 2^B words each and one scale a row. Every tensor here has the axes
+`out` (rows), `groups` (in / g), `books` (M), `size` (K) and `group` (g).
+
+rho = N / K^M (arXiv:2604.08118, definition 1.1) compares the layer's N = out * in / g groups with the
+K^M sums that the codebooks can form: above 1 the groups outnumber them.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from quantcore.errors import SchemeError
+
+MAX_CODEBOOKS = 4
+MAX_BITS = 16
+FLOAT_BITS = 16  # codebooks and scales are stored as fp16
+
+
+@dataclass(frozen=True, order=True)
+class Scheme:
+    """How many codebooks, how large, over groups of how many weights.
+
+    Attributes:
+        codebooks: M, codewords summed for each group, 1 to 4.
+        bits: B, bits of one code; a codebook holds K = 2^B words; 1 to 16.
+        group: g, consecutive input weights encoded together.
+
+    >>> Scheme(2, 8, 8).code_bits
+    2.0
+    """
+
+    codebooks: int = 2
+    bits: int = 8
+    group: int = 8
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.codebooks <= MAX_CODEBOOKS:
+            raise SchemeError(f"codebooks must be 1 to {MAX_CODEBOOKS}, got {self.codebooks}")
+        if not 1 <= self.bits <= MAX_BITS:
+            raise SchemeError(f"bits must be 1 to {MAX_BITS}, got {self.bits}")
+        if self.group < 1:
+            raise SchemeError(f"group must be at least 1, got {self.group}")
+
+    def __str__(self) -> str:
+        return f"{self.codebooks}x{self.bits} g{self.group}"
+
+    @property
+    def size(self) -> int:
+        """K, words in one codebook."""
+        return 1 << self.bits
+
+    @property
+    def code_bits(self) -> float:
+        """Bits of codes for one weight: M * B / g."""
+        return self.codebooks * self.bits / self.group
+
+    def groups(self, out: int, columns: int) -> int:
+        """N, groups in a layer of this shape."""
+        return out * (columns // self.group)
+
+    def rho(self, out: int, columns: int) -> float:
+        """Representational ratio N / K^M (arXiv:2604.08118, definition 1.1)."""
+        return self.groups(out, columns) / self.size**self.codebooks
+
+    def bits_per_weight(self, out: int, columns: int) -> float:
+        """Bits of codes, fp16 codebooks and fp16 scales, over the weights they stand for.
+
+        AQLM (arXiv:2401.06118), equation 10.
+
+        >>> round(Scheme(2, 8, 8).bits_per_weight(192, 576), 2)
+        2.62
+        """
+        codes = self.groups(out, columns) * self.codebooks * self.bits
+        books = self.codebooks * self.size * self.group * FLOAT_BITS
+        return (codes + books + out * FLOAT_BITS) / (out * columns)
+
+    def check(self, out: int, columns: int) -> None:
+        """Refuse a layer that this scheme does not divide, naming the nearest that do.
+
+        Raises:
+            SchemeError: `columns` is no multiple of the group size, or there are fewer groups
+                than codewords in a codebook.
+        """
+        if columns % self.group:
+            near = _divisors_around(columns, self.group)
+            choices = " or ".join(str(Scheme(self.codebooks, self.bits, g)) for g in near)
+            raise SchemeError(
+                f"scheme {self} does not fit a layer of {out}x{columns}: {columns} inputs do not "
+                f"divide into groups of {self.group}; try {choices}"
+            )
+        groups = self.groups(out, columns)
+        if self.size > groups:
+            fits = Scheme(self.codebooks, max(1, groups.bit_length() - 1), self.group)
+            raise SchemeError(
+                f"scheme {self} does not fit a layer of {out}x{columns}: a codebook of {self.size} "
+                f"words is more than the layer's {groups} groups can fill; try {fits}"
+            )
+
+
+PRESETS: dict[float, Scheme] = {
+    1.0: Scheme(1, 8, 8),
+    1.5: Scheme(2, 6, 8),
+    2.0: Scheme(2, 8, 8),
+    2.5: Scheme(2, 5, 4),
+    3.0: Scheme(3, 8, 8),
+    4.0: Scheme(4, 8, 8),
+}
+"""Bits of codes a weight -> the scheme that `--bpp` stands for."""
+
+
+def preset(bits_per_weight: float) -> Scheme:
+    """The scheme of a `--bpp` preset.
+
+    Raises:
+        SchemeError: there is no such preset.
+
+    >>> str(preset(2))
+    '2x8 g8'
+    """
+    if bits_per_weight not in PRESETS:
+        known = ", ".join(f"{bits:g}" for bits in PRESETS)
+        raise SchemeError(
+            f"there is no preset for {bits_per_weight:g} bits per weight; choose one of {known}, "
+            "or name codebooks, bits and group"
+        )
+    return PRESETS[bits_per_weight]
+
+
+@dataclass(frozen=True)
+class AdditiveWeight:
+    """A matrix as scaled sums of codewords (see the module's formula)."""
+
+    codes: Int[Tensor, "out groups books"]
+    codebooks: Float[Tensor, "books size group"]
+    scales: Float[Tensor, " out"]
+
+    def __post_init__(self) -> None:
+        if self.codes.shape[-1] != self.codebooks.shape[0]:
+            raise SchemeError(
+                f"codes name {self.codes.shape[-1]} codebooks, "
+                f"but {self.codebooks.shape[0]} are given"
+            )
+
+    @property
+    def scheme(self) -> Scheme:
+        """The scheme this weight is written in."""
+        books, size, group = self.codebooks.shape
+        return Scheme(books, size.bit_length() - 1, group)
+
+    def dense(self) -> Float[Tensor, "out columns"]:
+        """Decode to the dense matrix."""
+        return self.unscaled() * self.scales[:, None]
+
+    def unscaled(self) -> Float[Tensor, "out columns"]:
+        """Decode without the row scales."""
+        return decode(self.codes, self.codebooks).flatten(1)
+
+    def usage(self) -> Int[Tensor, "books size"]:
+        """How many groups use each codeword."""
+        size = self.codebooks.shape[1]
+        books = self.codes.flatten(0, 1).T.long()  # [books, out * groups]
+        return torch.stack([torch.bincount(codes, minlength=size) for codes in books])
+
+
+def decode(
+    codes: Int[Tensor, "out groups books"], codebooks: Float[Tensor, "books size group"]
+) -> Float[Tensor, "out groups group"]:
+    """Sum each group's codewords, without the row scales."""
+    return sum(
+        (book[codes[..., m].long()] for m, book in enumerate(codebooks[1:], start=1)),
+        start=codebooks[0][codes[..., 0].long()],
+    )
+
+
+def _divisors_around(columns: int, group: int) -> list[int]:
+    """The largest divisor of `columns` below `group` and the smallest above it."""
+    divisors = [d for d in range(1, columns + 1) if columns % d == 0]
+    below = [d for d in divisors if d < group][-1:]
+    above = [d for d in divisors if d > group][:1]
+    return below + above
