@@ -1,21 +1,22 @@
 r"""Better codes for given codebooks: beam search through the layer's full Hessian.
 
-Every row w of W is searched on its own. With e = w - q the row's error is e H e^T, cross terms between
-groups included, so the best code of one group depends on what the others left over. A sweep visits the
-groups in order and, inside a group, the codebooks; at each visit every hypothesis tries all K words in
-place of its present one and the `width` best results over all hypotheses go on (AQLM, arXiv:2401.06118,
-section 3.2). A sweep starts from the row's present codes, and keeping the present word is always among
-the choices, so no row gets worse. Width 1 is greedy coordinate descent.
+Every row w of W is searched on its own. With e = w - q the row's error is e H e^T, cross terms
+between groups included, so the best code of one group depends on what the others left over. A sweep
+visits the groups in order and, inside a group, the codebooks; at each visit every hypothesis tries
+all K words in place of its present one and the `width` best results over all hypotheses go on
+(AQLM, arXiv:2401.06118, section 3.2). A sweep starts from the row's present codes, and keeping the
+present word is always among the choices, so no row gets worse. Width 1 is greedy coordinate
+descent.
 
-What makes it cheap: a hypothesis carries its pull t = e H instead of its decoded weight. Taking word
-c_old out of group j and putting c_k in changes the row's error to
+What makes it cheap: a hypothesis carries its pull t = e H instead of its decoded weight. Taking
+word c_old out of group j and putting c_k in changes the row's error to
 
     rest - 2 s c_k . a + s^2 c_k^T H_jj c_k,      a = t_j + s H_jj c_old,
     rest = error + 2 s c_old . t_j + s^2 c_old^T H_jj c_old,
 
-so one product with the codebook scores all K words; t is brought up to date once a group, by the group's
-g rows of H, and only for the columns still to be visited. Columns are permuted into visiting order
-first, so these are always the trailing ones.
+so one product with the codebook scores all K words; t is brought up to date once a group, by the
+group's g rows of H, and only for the columns still to be visited. Columns are permuted into
+visiting order first, so these are always the trailing ones.
 """
 
 from collections.abc import Callable

@@ -1,20 +1,21 @@
 r"""One codebook for vectors whose errors are measured in a metric: hard EM.
 
-Vector (o, j) is group j of row o. Its error is measured by the metric H_j of its group and weighted by
-its row's weight a_o, so the objective is
+Vector (o, j) is group j of row o. Its error is measured by the metric H_j of its group and weighted
+by its row's weight a_o, so the objective is
 
     F(C, z) = sum_{o,j} a_o (v_oj - C[z_oj])^T H_j (v_oj - C[z_oj])
 
-The M-step fits the codewords to fixed codes, the E-step gives every vector its nearest codeword in its
-own metric (a_o cancels there). Neither raises F. With H_j = I and a_o = 1 this is Lloyd's k-means.
+The M-step fits the codewords to fixed codes, the E-step gives every vector its nearest codeword in
+its own metric (a_o cancels there). Neither raises F. With H_j = I and a_o = 1 this is Lloyd's
+k-means.
 
 F is quadratic in every codeword, so codes enter the M-step only through two sums a codeword,
 
     A_k = sum a_o H_j   and   b_k = sum a_o H_j v_oj     over the vectors with z_oj = k,
 
-and nothing of size vectors x g x g is ever made. The exact M-step solves A_k c = b_k. The released code
-of arXiv:2604.08118 (section 3.3) instead takes Adam steps on F / vectors; the gradient of that is
-2 (A_k c - b_k) / vectors, so the same iterates follow from the same sums.
+and nothing of size vectors x g x g is ever made. The exact M-step solves A_k c = b_k. The released
+code of arXiv:2604.08118 (section 3.3) instead takes Adam steps on F / vectors; the gradient of that
+is 2 (A_k c - b_k) / vectors, so the same iterates follow from the same sums.
 """
 
 import math

@@ -3,13 +3,12 @@ r"""Best codebooks and scales for given codes: exact least squares.
 With the codes fixed, Q is linear in the codewords c (all M books together), so the layer error is a
 quadratic in c and its minimum solves the normal equations
 
-    A c = b,    (A c)_mk = sum s_o (Q(c) H)_oj,    b_mk = sum s_o (W H)_oj    over codes[o, j, m] = k.
+    A c = b,   (A c)_mk = sum s_o (Q(c) H)_oj,   b_mk = sum s_o (W H)_oj   over codes[o, j, m] = k.
 
-A is never formed: one product decodes, multiplies by H and sums by code. Conjugate gradients solve it,
-preconditioned by A's own g x g diagonal blocks (the sums A_k of the clustering), in float64: plain
-float32 conjugate gradients diverge on layers whose inputs have enormous outliers. This takes the place
-of the 100 Adam steps of AQLM (arXiv:2401.06118, section 3.3), which has no closed form in mind but the
-same minimum.
+A is never formed: one product decodes, multiplies by H and sums by code. Conjugate gradients solve
+it, preconditioned by A's own g x g diagonal blocks (the sums A_k of the clustering), in float64:
+plain float32 conjugate gradients diverge on layers whose inputs have enormous outliers. This takes
+the place of AQLM's 100 Adam steps (arXiv:2401.06118, section 3.3), which head for the same minimum.
 
 With the codewords fixed, each row's best scale is s_o = (w H q^T) / (q H q^T), q the unscaled row.
 
@@ -29,6 +28,7 @@ from quantcore.errors import InputError
 from quantcore.objective import LayerProblem
 from quantcore.weight import AdditiveWeight
 
+SOLVED = 1e-20  # share of the first slope, which is a square: ten digits of the residual
 RIDGE = 1e-9  # keeps the preconditioner's blocks definite, as a share of their mean diagonal
 
 
@@ -50,7 +50,7 @@ class RefitConfig:
 
 
 class RefitState(NamedTuple):
-    """Conjugate gradients on the normal equations; every tensor but the error is [books, size, group]."""
+    """Conjugate gradients on the normal equations."""
 
     words: Float[Tensor, "books size group"]
     residual: Float[Tensor, "books size group"]  # b - A c
@@ -73,6 +73,7 @@ class NormalEquations:
     hessian: Float[Tensor, "columns columns"]
     weight: AdditiveWeight
     inverse_blocks: Float[Tensor, "books size group group"]
+    floor: float  # slopes below this are rounding: the equations are solved
 
     def apply(self, words: Float[Tensor, "books size group"]) -> Float[Tensor, "books size group"]:
         """A c."""
@@ -99,18 +100,25 @@ def start(problem: LayerProblem, weight: AdditiveWeight) -> tuple[NormalEquation
     """The normal equations of the present codes, and conjugate gradients at the present words."""
     exact = AdditiveWeight(weight.codes, weight.codebooks.double(), weight.scales.double())
     hessian = problem.hessian.double()
-    equations = NormalEquations(hessian, exact, _inverse_blocks(problem, weight))
+    equations = NormalEquations(hessian, exact, _inverse_blocks(problem, weight), 0.0)
     residual = equations.gather((problem.weight.double() - exact.dense()) @ hessian)
     direction = equations.precondition(residual)
     slope = (residual * direction).sum()
+    equations = replace(equations, floor=SOLVED * float(slope))
     return equations, RefitState(exact.codebooks, residual, direction, slope, 0.0)
 
 
 def step(equations: NormalEquations, state: RefitState) -> RefitState:
-    """One preconditioned conjugate gradient step."""
+    """One preconditioned conjugate gradient step; none once the equations are solved.
+
+    Two books can trade a constant, so A is singular; going on after the last true digit would run
+    off along such a direction.
+    """
+    if not state.slope > equations.floor:
+        return state
     bent = equations.apply(state.direction)
     curvature = (state.direction * bent).sum()
-    if not curvature > 0:  # solved, or nothing left to gain in this direction
+    if not curvature > 0:
         return state
     length = state.slope / curvature
     residual = state.residual - length * bent

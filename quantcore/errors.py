@@ -1,12 +1,12 @@
 """What can go wrong, as a tree; each message is one sentence: what, why, what to do.
 
-    QuantcoreError
-    ├── InputError (also a ValueError)   what was given cannot be used
-    │   ├── SchemeError                  a scheme that does not fit, or does not fit this layer
-    │   ├── ProblemError                 a weight or a Hessian that cannot be used
-    │   └── SourceError                  a model, layer, text or file not found or not readable
-    ├── ResourceError                    more memory asked than there is
-    └── Cancelled                        an observer asked to stop
+QuantcoreError
+├── InputError (also a ValueError)   what was given cannot be used
+│   ├── SchemeError                  a scheme that does not fit, or does not fit this layer
+│   ├── ProblemError                 a weight or a Hessian that cannot be used
+│   └── SourceError                  a model, layer, text or file not found or not readable
+├── ResourceError                    more memory asked than there is
+└── Cancelled                        an observer asked to stop
 """
 
 

@@ -1,15 +1,16 @@
 r"""What a layer will take, before it runs: seconds and bytes.
 
-Each phase does a known number of elementary pieces of work, so its time is a sum of counts times this
-machine's seconds a piece:
+Each phase does a known number of elementary pieces of work, so its time is a sum of counts times
+this machine's seconds a piece:
 
     EM round      N K scores (N vectors against K words)
-    search sweep  a visit for each group and chunk of rows, N M B K scores, and N B in / 2 pulls (B beam)
+    search sweep  a visit for each group and chunk of rows, and, with a beam of B,
+                  N M B K scores and N B in / 2 pulls
     refit step    2 out in^2 multiplications in float64
 
 The seconds a piece are measured once a process and device, by running the real code on small random
-problems. How many rounds and steps a layer takes until it stalls is not known before; the counts below
-are typical ones.
+problems. How many rounds and steps a layer takes until it stalls is not known before; the counts
+below are typical ones.
 """
 
 import time
@@ -20,9 +21,10 @@ from typing import NamedTuple
 import torch
 
 from quantcore import beam, clustering, codebooks
-from quantcore.beam import BeamConfig
+from quantcore.beam import BeamConfig, BeamInfo
 from quantcore.clustering import EMConfig, EMProblem
-from quantcore.layer import LayerConfig
+from quantcore.init import InitInfo
+from quantcore.layer import LayerConfig, Tick
 from quantcore.objective import LayerProblem
 from quantcore.weight import AdditiveWeight, Scheme
 
@@ -30,6 +32,8 @@ KMEANS_ROUNDS = 55  # typical counts, SmolLM2-135M at 2x8 g8
 EXACT_ROUNDS = {"greedy": 0, "oa-em": 30, "oa-em-adam": 3}
 FIRST_REFIT_STEPS = 15
 REFIT_STEPS = 6
+FORWARD_OVERHEAD = 1.5  # attention, norms and softmax beside a model's matrix products
+LOAD_SECONDS = 1e-8  # per parameter, from a warm disk
 
 
 class Rates(NamedTuple):
@@ -40,6 +44,7 @@ class Rates(NamedTuple):
     search_score: float
     pull: float
     refit_product: float
+    forward_flop: float
 
 
 class Seconds(NamedTuple):
@@ -75,6 +80,45 @@ def layer_seconds(
     return Seconds(init, refit, config.sweeps * sweep)
 
 
+def load_seconds(parameters: int) -> float:
+    """Expected seconds to read a converted model of so many parameters."""
+    return 1.0 + LOAD_SECONDS * parameters
+
+
+class LayerClock:
+    """How far `layer.quantize` is, from what it tells its observer.
+
+    A run that stalls early ends before its share reaches 1.
+    """
+
+    def __init__(
+        self, config: LayerConfig, out: int, columns: int, device: torch.device | None = None
+    ) -> None:
+        self._expected = layer_seconds(config, out, columns, device)
+        self._sweeps = max(1, config.sweeps)
+        self._rounds = 0
+
+    def share(self, tick: Tick) -> float:
+        """The share of the expected seconds that lies behind this tick."""
+        expected, sweep, info = self._expected, tick.sweep, tick.info
+        if isinstance(info, InitInfo):
+            self._rounds += 1
+            passed = expected.init * self._rounds / (self._rounds + KMEANS_ROUNDS)  # below 1
+        else:
+            searched = sweep - 1 + (info.done / info.total if isinstance(info, BeamInfo) else 0)
+            refits = sweep if isinstance(info, BeamInfo) else sweep - 1
+            passed = expected.init + expected.refit * refits / (self._sweeps + 1)
+            passed += expected.search * searched / self._sweeps
+        return min(1.0, passed / max(expected.total, 1e-9))
+
+    def words(self, tick: Tick) -> str:
+        """What is being done, for a progress line."""
+        if isinstance(tick.info, InitInfo):
+            return f"codebook {tick.info.book + 1}, EM in the metric of the {tick.info.metric}"
+        name = "beam search" if isinstance(tick.info, BeamInfo) else "least squares"
+        return f"{name}, sweep {min(tick.sweep, self._sweeps)} of at most {self._sweeps}"
+
+
 def layer_bytes(config: LayerConfig, out: int, columns: int) -> int:
     """Peak bytes of `layer.quantize` beside the model: problem, float64 copies and work space."""
     scheme = config.scheme
@@ -104,6 +148,7 @@ def rates_of(device: torch.device) -> Rates:
         search_score=score,
         pull=max(0.0, pulls - 128 * visit) / (128 * 128 * 8 * 512),
         refit_product=_refit_seconds(*tall) / (2 * 128 * 512**2),
+        forward_flop=_forward_seconds(device) / (2 * 256 * 512 * 1536),
     )
 
 
@@ -133,6 +178,12 @@ def _sweep_seconds(problem: LayerProblem, weight: AdditiveWeight, width: int) ->
 def _refit_seconds(problem: LayerProblem, weight: AdditiveWeight) -> float:
     equations, state = codebooks.start(problem, weight)
     return _fastest(lambda: codebooks.step(equations, state))
+
+
+def _forward_seconds(device: torch.device) -> float:
+    """A product of a block's size, and what a block does beside its products."""
+    inputs, weight = torch.ones(256, 512, device=device), torch.ones(512, 1536, device=device)
+    return FORWARD_OVERHEAD * _fastest(lambda: inputs @ weight)
 
 
 def _fastest(work: Callable[[], object], times: int = 3) -> float:

@@ -1,14 +1,14 @@
 r"""First codes and codebooks, book by book.
 
-Rows are divided by their norm s_o = |w_o| (the first scales), and each codebook is fitted to what the
-ones before it left over (AQLM, arXiv:2401.06118, section 3.1). The initialisers differ in one thing,
-the metric in which a codebook is fitted:
+Rows are divided by their norm s_o = |w_o| (the first scales), and each codebook is fitted to what
+the ones before it left over (AQLM, arXiv:2401.06118, section 3.1). The initialisers differ in one
+thing, the metric in which a codebook is fitted:
 
     greedy       Euclidean: k-means on the residuals.
     oa-em        The same k-means, then EM in the metric of the layer's output: H_j, the Hessian's
                  diagonal block of the vector's input group, rows weighted by s_o^2, exact M-step.
-    oa-em-adam   The same k-means, then EM as released with arXiv:2604.08118 (section 3.3): 3 rounds,
-                 100 Adam steps each, blocks damped by 1 % of the layer's mean diagonal, rows
+    oa-em-adam   The same k-means, then EM as released with arXiv:2604.08118 (section 3.3): 3
+                 rounds of 100 Adam steps, blocks damped by 1 % of the layer's mean diagonal, rows
                  unweighted.
 
 All three are `clustering` run on an `EMProblem`.

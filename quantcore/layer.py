@@ -6,8 +6,8 @@ r"""One layer end to end: first codes and codebooks, then refit and search in tu
     refit                    once more, for the last codes
 
 Every step minimizes over the regularised calibration Hessian and none raises that error; the sweeps
-stop early once one gains too little. The trace records each phase with the plain errors, calibration
-and held-out, and the seconds of work so far (without the time to measure the errors).
+stop early once one gains too little. The trace records each phase with the plain errors,
+calibration and held-out, and the seconds of work so far (without the time to measure the errors).
 """
 
 import time

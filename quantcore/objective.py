@@ -1,19 +1,21 @@
 r"""The layer problem that every algorithm here minimizes.
 
-A linear layer with weight W [out, in] sees inputs x with second moment H = E[x x^T] = X^T X / tokens.
-Writing Q for W changes its output by (W - Q) x, whose expected square, averaged over rows, is
+A linear layer with weight W [out, in] sees inputs x with second moment H = E[x x^T] = X^T X /
+tokens. Writing Q for W changes its output by (W - Q) x, whose expected square, averaged over rows,
+is
 
     error(Q) = tr((W - Q) H (W - Q)^T) / out
 
-(arXiv:2604.08118, equation 1, divided by tokens and rows). The relative error divides by the same of
-Q = 0. Weight-only quantization is H = I.
+(arXiv:2604.08118, equation 1, divided by tokens and rows). The relative error divides by the same
+of Q = 0. Weight-only quantization is H = I.
 
 H is estimated from a calibration text. What an algorithm gains there it may lose elsewhere, so a
-problem also carries the Hessian of other text, held out: no algorithm sees it, every report shows it.
+problem also carries the Hessian of other text, held out: no algorithm sees it, every report shows
+it.
 
-Regularisation happens here and nowhere else: `regularise` damps H (adds a share of its mean diagonal)
-and shrinks it towards its diagonal. Algorithms minimize over the regularised matrix; the errors that
-are reported are always those of the plain ones.
+Regularisation happens here and nowhere else: `regularise` damps H (adds a share of its mean
+diagonal) and shrinks it towards its diagonal. Algorithms minimize over the regularised matrix; the
+errors that are reported are always those of the plain ones.
 """
 
 from dataclasses import dataclass, replace
@@ -156,8 +158,8 @@ def _check_weight(weight: Tensor) -> None:
     empty = (weight == 0).all(1).nonzero()
     if len(empty):
         raise ProblemError(
-            f"row {int(empty[0])} of the weight is all zeros ({len(empty)} such rows), so it has no "
-            "scale; prune these rows before quantizing"
+            f"row {int(empty[0])} of the weight is all zeros ({len(empty)} such rows), so it has "
+            "no scale; prune these rows before quantizing"
         )
 
 

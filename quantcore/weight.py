@@ -8,8 +8,8 @@ inputs and writes group j of row o as
 with M codebooks C_m of K = 2^B words each and one scale a row. Every tensor here has the axes
 `out` (rows), `groups` (in / g), `books` (M), `size` (K) and `group` (g).
 
-rho = N / K^M (arXiv:2604.08118, definition 1.1) compares the layer's N = out * in / g groups with the
-K^M sums that the codebooks can form: above 1 the groups outnumber them.
+rho = N / K^M (arXiv:2604.08118, definition 1.1) compares the layer's N = out * in / g groups with
+the K^M sums that the codebooks can form: above 1 the groups outnumber them.
 """
 
 from dataclasses import dataclass
@@ -69,7 +69,7 @@ class Scheme:
 
     def rho(self, out: int, columns: int) -> float:
         """Representational ratio N / K^M (arXiv:2604.08118, definition 1.1)."""
-        return self.groups(out, columns) / self.size**self.codebooks
+        return self.groups(out, columns) / float(self.size**self.codebooks)
 
     def bits_per_weight(self, out: int, columns: int) -> float:
         """Bits of codes, fp16 codebooks and fp16 scales, over the weights they stand for.

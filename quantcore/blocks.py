@@ -1,0 +1,98 @@
+"""What a language model is made of: a list of blocks, each with linear layers.
+
+Both are found by structure, not by a list of names: the blocks are the longest `nn.ModuleList` that
+holds linear layers and lies in no other such list (a block's experts can be more than the blocks).
+"""
+
+import difflib
+from dataclasses import dataclass
+
+from torch import nn
+
+from quantcore.errors import SourceError
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One linear layer: y = W x with W [out, columns].
+
+    Attributes:
+        name: Full name, such as "model.layers.10.self_attn.q_proj".
+        block: Which block holds it, from 0.
+        projection: Its name inside the block, such as "self_attn.q_proj".
+        out: Rows of the weight.
+        columns: Inputs.
+    """
+
+    name: str
+    block: int
+    projection: str
+    out: int
+    columns: int
+
+
+def linear_layers(model: nn.Module) -> dict[str, LayerInfo]:
+    """The linear layers in the model's blocks, by full name, first block first.
+
+    Raises:
+        SourceError: the model has no list of blocks with linear layers.
+    """
+    lists = {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and _linear(module)
+    }
+    if not lists:
+        raise SourceError("the model has no blocks with linear layers; choose another model")
+    # the outermost lists only: a block's experts can be more than the blocks
+    outer = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
+    blocks = max(outer, key=lambda name: len(lists[name]))
+    infos = [
+        LayerInfo(
+            f"{blocks}.{n}.{projection}", n, projection, layer.out_features, layer.in_features
+        )
+        for n, block in enumerate(lists[blocks])
+        for projection, layer in _linear(block).items()
+    ]
+    return {info.name: info for info in infos}
+
+
+def layer_info(model: nn.Module, name: str) -> LayerInfo:
+    """The layer of that name, which may lack what comes before the block's number.
+
+    Raises:
+        SourceError: there is no such layer.
+    """
+    layers = linear_layers(model)
+    by_short_name = {f"{info.block}.{info.projection}": info for info in layers.values()}
+    found = layers.get(name) or by_short_name.get(name)
+    if found is not None:
+        return found
+    near = difflib.get_close_matches(name, [*layers, *by_short_name], n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"one of them is {next(iter(layers))}"
+    raise SourceError(f"there is no linear layer {name!r} in the model's blocks; {hint}")
+
+
+def find_layer(model: nn.Module, name: str) -> nn.Linear:
+    """The module of `layer_info(model, name)`.
+
+    Raises:
+        SourceError: there is no such layer.
+    """
+    layer = model.get_submodule(layer_info(model, name).name)
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
+def before(model: nn.Module, layer_name: str) -> list[nn.Module]:
+    """The blocks that run before the one that holds the layer."""
+    path = layer_name.split(".")
+    for depth in range(1, len(path)):
+        parent = model.get_submodule(".".join(path[:depth]))
+        if isinstance(parent, nn.ModuleList):
+            return list(parent)[: int(path[depth])]
+    return []
+
+
+def _linear(module: nn.Module) -> dict[str, nn.Linear]:
+    return {name: child for name, child in module.named_modules() if isinstance(child, nn.Linear)}

@@ -1,0 +1,67 @@
+"""Files that are either whole or not there: written beside their place, then renamed into it."""
+
+import json
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from quantcore.errors import SourceError
+
+
+def write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write one JSON document."""
+    text = json.dumps(document, indent=1, allow_nan=False)
+    write_whole(path, lambda place: place.write_text(text + "\n", encoding="utf-8"))
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors as safetensors."""
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_whole(path, lambda place: save_file(stored, place))
+
+
+def read_tensors(path: Path, names: Mapping[str, bool] | None = None) -> dict[str, Tensor]:
+    """Read named tensors from a safetensors file.
+
+    Args:
+        path: The file.
+        names: Which tensors, and whether each must be there; None reads all.
+
+    Raises:
+        SourceError: the file is not there, cut short or not safetensors, or lacks a tensor.
+    """
+    if not path.is_file():
+        raise SourceError(f"there is no file {str(path)!r}; give a safetensors file")
+    try:
+        with safe_open(path, framework="pt") as file:
+            there = list(file.keys())
+            wanted = dict.fromkeys(there, True) if names is None else names
+            missing = [name for name, needed in wanted.items() if needed and name not in there]
+            if missing:
+                raise SourceError(
+                    f"{path.name} has no tensor {missing[0]!r}; it has {', '.join(there) or 'none'}"
+                )
+            return {name: file.get_tensor(name) for name in wanted if name in there}
+    except (SafetensorError, OSError) as error:
+        raise SourceError(
+            f"{path.name} is cut short or is no safetensors file ({error}); fetch it again"
+        ) from None
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a temporary file in the same folder, then rename it to `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    place = Path(name)
+    try:
+        write(place)
+        place.replace(path)
+    finally:
+        place.unlink(missing_ok=True)
