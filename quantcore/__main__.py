@@ -245,7 +245,7 @@ def _bar() -> Iterator[Callable[[Progress], None]]:
         TextColumn("{task.fields[eta]}"),
         TextColumn("{task.description}"),
     )
-    with Bar(*columns, console=err, transient=True) as bar:
+    with Bar(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
         task = bar.add_task("start", eta="")
 
         def show(progress: Progress) -> None:

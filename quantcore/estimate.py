@@ -105,8 +105,11 @@ class LayerClock:
             self._rounds += 1
             passed = expected.init * self._rounds / (self._rounds + KMEANS_ROUNDS)  # below 1
         else:
-            searched = sweep - 1 + (info.done / info.total if isinstance(info, BeamInfo) else 0)
-            refits = sweep if isinstance(info, BeamInfo) else sweep - 1
+            searched, refits = sweep - 1.0, float(sweep)
+            if isinstance(info, BeamInfo):
+                searched += info.done / info.total
+            else:
+                refits += min(1.0, info.step / REFIT_STEPS) - 1
             passed = expected.init + expected.refit * refits / (self._sweeps + 1)
             passed += expected.search * searched / self._sweeps
         return min(1.0, passed / max(expected.total, 1e-9))

@@ -184,10 +184,11 @@ def _problem(
     document["model"] = {k: getattr(loaded.source, k) for k in ("kind", "name", "note")}
     document["layer"] = layer_info(loaded.model, experiment.layer).name
     meter.begin("measure Hessian")
-    problem, text = problems.from_model(
+    problem, texts = problems.from_model(
         loaded, document["layer"], experiment.texts(), meter.counted("measure Hessian")
     )
-    document["text"] = {k: getattr(text, k) for k in ("spec", "note", "sha256", "origin")}
+    document["text"] = asdict(texts["calibration"])
+    document["heldout_text"] = asdict(texts["evaluation"])
     return problem, loaded
 
 

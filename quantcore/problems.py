@@ -79,8 +79,11 @@ def from_file(path: Path, prefix: str) -> LayerProblem:
 
 def from_model(
     loaded: LoadedModel, layer: str, config: TextConfig, observe: Observe
-) -> tuple[LayerProblem, TextSource]:
-    """The problem of a model's layer on a text; `observe` hears of windows done and in all."""
+) -> tuple[LayerProblem, dict[Split, TextSource]]:
+    """The problem of a model's layer on a text, and the text's two parts.
+
+    `observe` hears of windows done and in all. A text that is shorter than asked gives what it has.
+    """
     windows: dict[Split, Int[Tensor, "windows length"]] = {}
     texts: dict[Split, TextSource] = {}
     counts: dict[Split, int] = {
@@ -106,7 +109,7 @@ def from_model(
         before += len(some)
     weight = find_layer(loaded.model, name).weight.detach().clone()
     problem = LayerProblem(weight, hessians["calibration"], hessians["evaluation"])
-    return problem, texts["calibration"]
+    return problem, texts
 
 
 def _cached_hessian(

@@ -28,6 +28,7 @@ def begin(key: str, layer: str, config: Document) -> Document:
         "perplexity": None,
         "model": None,
         "text": None,
+        "heldout_text": None,
         "versions": machine.versions(),
         "machine": machine.describe(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
