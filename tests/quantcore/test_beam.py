@@ -76,6 +76,19 @@ def test_shuffled_order_follows_the_generator(rng):
     assert not torch.equal(search(1).codes, search(2).codes)
 
 
+def test_shuffled_search_is_the_natural_one_on_shuffled_columns(rng):
+    case = cases.make(rng, 8, 8)
+    order = torch.randperm(8, generator=torch.Generator().manual_seed(5))
+    columns = torch.arange(32).view(8, 4)[order].flatten()
+    moved = LayerProblem(case.problem.weight[:, columns], case.problem.hessian[columns][:, columns])
+    start = AdditiveWeight(case.weight.codes[:, order], case.weight.codebooks, case.weight.scales)
+    want = beam.run(moved, start, BeamConfig(3), rng)
+    shuffled = BeamConfig(3, shuffle=True)
+    got = beam.run(case.problem, case.weight, shuffled, torch.Generator().manual_seed(5))
+    assert torch.equal(got.codes[:, order], want.codes)
+    assert not torch.equal(got.codes, beam.run(case.problem, case.weight, BeamConfig(3), rng).codes)
+
+
 def test_scaling_the_hessian_moves_no_code(rng):
     case = cases.make(rng, 6, 5)
     scaled = LayerProblem(case.problem.weight, 64 * case.problem.hessian)

@@ -132,10 +132,10 @@ def test_the_packaged_file_is_known_by_its_name_and_listed_once(packaged):
 
 
 def test_the_default_is_listed_first(elsewhere, packaged):
-    for name in ("a/first", DEFAULT_MODEL, "z/last"):
+    for name in ("A/first", DEFAULT_MODEL, "z/last"):
         save_in_hub_cache(elsewhere, name)
     names = [source.name for source in sources.available()]
-    assert names == [DEFAULT_MODEL, PACKAGED_MODEL, "a/first", "z/last"]
+    assert names == [DEFAULT_MODEL, PACKAGED_MODEL, "A/first", "z/last"]
 
 
 def test_a_half_fetched_model_is_not_listed(elsewhere):
