@@ -3,7 +3,7 @@
     python bench/layer.py [--out 576 --columns 576 --rounds 3 --json FILE]
 
 A random layer with correlated inputs. Each figure is a time over another time of the same run (the
-fastest of `--rounds`), so that machines can be compared; only the reference's own seconds are absolute.
+fastest of `--rounds`), so that machines can be compared; only one sweep's seconds are absolute.
 """
 
 import argparse

@@ -179,7 +179,8 @@ def _problem(
     for stage, seconds in zip(stages, _model_seconds(experiment, device), strict=True):
         meter.plan(stage, seconds)
     meter.begin("load model")
-    loaded = _loaded(sources.resolve(experiment.model), device)
+    source = sources.resolve(experiment.model)
+    loaded = meter.patiently(lambda: _loaded(source, device))
     document = meter.document
     document["model"] = {k: getattr(loaded.source, k) for k in ("kind", "name", "note")}
     document["layer"] = layer_info(loaded.model, experiment.layer).name

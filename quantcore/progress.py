@@ -5,11 +5,17 @@ document on to an observer; the observer may raise to stop the work.
 """
 
 import time
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TypeVar
 
 TICK_SECONDS = 0.05  # the observer is called no more often than that inside a stage
+WAIT_SECONDS = 0.2  # between calls of the observer while something silent is waited for
 TRUSTED_SHARE = 0.02  # of the work must be done before its own pace is believed
+
+
+T = TypeVar("T")
 
 
 class Progress(NamedTuple):
@@ -62,6 +68,17 @@ class Meter:
         """An observer for a stage that counts windows of text."""
         return lambda done, total: self.part(done / total, f"{stage}, window {done} of {total}")
 
+    def patiently(self, work: Callable[[], T]) -> T:
+        """Do work that tells nothing itself; the observer is called meanwhile and may stop it all.
+
+        Work that is no longer waited for goes on to its end in its own thread.
+        """
+        with _letting_go(ThreadPoolExecutor(1)) as worker:
+            result = worker.submit(work)
+            while not wait([result], WAIT_SECONDS).done:
+                self.report()
+            return result.result()
+
     def skip(self, stage: str) -> None:
         """A stage that was done before."""
         self._finished.add(stage)
@@ -82,3 +99,12 @@ class Meter:
         pace = (self._told - self._begun) / done if done > TRUSTED_SHARE * total else 1.0
         eta = (total - done) * pace if total else None
         self._observe(Progress(self._words, done, total, eta), self.document)
+
+
+@contextmanager
+def _letting_go(worker: Executor) -> Iterator[Executor]:
+    """A worker that is not waited for at the end."""
+    try:
+        yield worker
+    finally:
+        worker.shutdown(wait=False)

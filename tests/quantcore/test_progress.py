@@ -1,6 +1,10 @@
+import threading
+import time
+
 import pytest
 
 from quantcore import progress
+from quantcore.errors import Cancelled
 from quantcore.progress import Meter
 
 
@@ -58,3 +62,32 @@ def test_windows_are_counted(clock):
     clock[0] += 1
     meter.counted("read")(1, 4)
     assert seen[-1] == progress.Progress("read, window 1 of 4", 1.0, 4.0, 3.0)
+
+
+def test_silent_work_is_waited_for_and_its_result_given():
+    seen = []
+    meter = Meter(lambda told, document: seen.append(told.stage), {})
+    meter.begin("load")
+    assert meter.patiently(lambda: time.sleep(0.5) or 42) == 42
+    assert len(seen) >= 3
+    with pytest.raises(ZeroDivisionError):
+        meter.patiently(lambda: 1 / 0)
+
+
+def test_silent_work_can_be_left():
+    release, ended = threading.Event(), threading.Event()
+
+    def work():
+        release.wait(10)
+        ended.set()
+
+    def stop(told, document):
+        raise Cancelled("enough")
+
+    begun = time.monotonic()
+    with pytest.raises(Cancelled):
+        Meter(stop, {}).patiently(work)
+    assert time.monotonic() - begun < 5
+    assert not ended.is_set()
+    release.set()
+    assert ended.wait(10)
