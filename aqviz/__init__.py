@@ -1,0 +1,1 @@
+"""The explorer: see, compare and run extreme LLM quantization in a browser."""

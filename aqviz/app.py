@@ -1,0 +1,149 @@
+"""The app: the page's look, its parts in order, and how it is served."""
+
+import argparse
+import inspect
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from aqviz import recordings, report, text
+from aqviz.engine import Engine
+from aqviz.jobs import JobStore
+from aqviz.plot_host import script_route
+from aqviz.tabs.actions import Core
+from aqviz.tabs.compare import draw_compare
+from quantcore import machine
+
+HERE = Path(__file__).parent
+PORT = 7860
+TYPES = {"json": "application/json", "csv": "text/csv"}
+LOOK = {  # for light and dark alike: the variables of app.css change with the page
+    "block_border_width": "0px",
+    "block_background_fill": "transparent",
+    "block_padding": "0px",
+    "block_shadow": "none",
+    "block_radius": "8px",
+    "block_label_background_fill": "transparent",
+    "block_title_text_color": "var(--soft)",
+    "block_info_text_color": "var(--soft)",
+    "input_background_fill": "var(--field)",
+    "input_border_width": "1px",
+    "input_border_color": "var(--line)",
+    "button_border_width": "1px",
+    "button_primary_background_fill": "var(--ink)",
+    "button_primary_background_fill_hover": "var(--soft)",
+    "button_primary_border_color": "var(--ink)",
+    "button_primary_text_color": "var(--paper)",
+    "button_secondary_background_fill": "var(--paper)",
+    "button_secondary_background_fill_hover": "var(--page)",
+    "button_secondary_border_color": "var(--line)",
+    "button_secondary_text_color": "var(--ink)",
+    "checkbox_background_color_selected": "var(--check)",
+    "checkbox_border_color_selected": "var(--check)",
+    "checkbox_label_text_color_selected": "var(--ink)",
+    "body_background_fill": "var(--page)",
+    "body_text_color": "var(--ink)",
+    "body_text_color_subdued": "var(--soft)",
+    "background_fill_primary": "var(--paper)",
+    "background_fill_secondary": "var(--page)",
+    "border_color_primary": "var(--line)",
+    "link_text_color": "var(--ink)",
+}
+THEME = gr.themes.Base(
+    primary_hue=gr.themes.colors.zinc,
+    secondary_hue=gr.themes.colors.zinc,
+    neutral_hue=gr.themes.colors.zinc,
+    font=[gr.themes.LocalFont("IBM Plex Sans", weights=(400, 700)), "system-ui", "sans-serif"],
+    font_mono=[gr.themes.LocalFont("IBM Plex Mono", weights=(400, 700)), "monospace"],
+)
+SETTABLE = inspect.signature(gr.themes.Base.set).parameters
+THEME.set(
+    **LOOK,
+    **{f"{name}_dark": value for name, value in LOOK.items() if f"{name}_dark" in SETTABLE},
+)
+
+
+def make_core(engine: Engine | None = None, folder: Path | None = None) -> Core:
+    """The engine, the jobs of this machine and the recorded run."""
+    engine = engine or Engine()
+    store = JobStore(folder or machine.cache_dir() / "jobs", engine)
+    core = Core(engine, store, recordings.read())
+    core.warm_up()
+    return core
+
+
+def build(core: Core) -> gr.Blocks:
+    """The page."""
+    lead = text.read("lead")
+    demo = gr.Blocks(title="aqviz", fill_width=True, analytics_enabled=False)
+    with demo:
+        with gr.Row(elem_classes="top", equal_height=False):
+            gr.HTML('<p class="brand">aqviz</p>', apply_default_css=False)
+            gr.HTML(
+                '<button type="button" class="theme" aria-label="switch light and dark">◐</button>',
+                js_on_load=(HERE / "theme.js").read_text(encoding="utf-8"),
+                elem_id="theme",
+                apply_default_css=False,
+            )
+        gr.HTML(f"<h1>{lead.title}</h1>", apply_default_css=False)
+        gr.Markdown(lead.body, elem_classes="lead")
+        draw_compare(core, demo)
+    return demo
+
+
+def serve(demo: gr.Blocks, core: Core, **launch: Any) -> Any:
+    """Launch the page with its look, its script and its downloads."""
+    demo.queue(default_concurrency_limit=4, max_size=40)
+    return demo.launch(
+        theme=THEME,
+        css_paths=HERE / "app.css",
+        footer_links=["settings"],
+        run_history=False,
+        enable_monitoring=False,
+        show_error=False,
+        app_kwargs={"routes": [script_route(), results_route(core)]},
+        **launch,
+    )
+
+
+def results_route(core: Core) -> Route:
+    """Serves what a job or the recording holds, as JSON or CSV."""
+
+    async def results(request: Request) -> Response:
+        name, kind = request.path_params["name"], request.path_params["kind"]
+        job = core.store.get(name)
+        document = core.recording if name == recordings.FIRST else job and job.document
+        if not document or kind not in TYPES:
+            return Response("there is no such result", status_code=404, media_type="text/plain")
+        body = (
+            json.dumps(document) if kind == "json" else report.table(document).to_csv(index=False)
+        )
+        disposition = {"Content-Disposition": f'attachment; filename="aqviz-{name}.{kind}"'}
+        return Response(body, media_type=TYPES[kind], headers=disposition)
+
+    return Route("/gradio_api/aqviz/results/{name}.{kind}", results)
+
+
+def main() -> None:
+    """Console script: serve the app on this machine."""
+    parser = argparse.ArgumentParser(prog="aqviz", description="Explore LLM quantization.")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=PORT)
+    parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    chosen = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    core = make_core()
+    serve(
+        build(core),
+        core,
+        server_name=chosen.host,
+        server_port=chosen.port,
+        inbrowser=not chosen.no_browser,
+    )

@@ -1,0 +1,44 @@
+"""Plotly inside gr.HTML, drawn by the plotly.js that the plotly package itself ships.
+
+gr.Plot runs an older plotly.js, rebuilds the plot on every value (so a zoom is lost while a run
+goes on) and ignores the dark theme. Here `Plotly.react` updates in place, layout.uirevision keeps
+the zoom, and text and hover follow the page. layout.meta.alt becomes the accessible name.
+
+The script is served by a route of our own, not as a file of Gradio's, so the page names no path of
+this machine; its URL carries the version and may be cached for ever.
+"""
+
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+
+import gradio as gr
+from starlette.requests import Request
+from starlette.responses import FileResponse
+from starlette.routing import Route
+
+SCRIPT_URL = f"gradio_api/aqviz/plotly-{version('plotly')}.min.js"
+SCRIPT = files("plotly") / "package_data" / "plotly.min.js"
+FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
+JS = (Path(__file__).parent / "plot_host.js").read_text(encoding="utf-8")
+
+
+def plot(figure: str, name: str) -> gr.HTML:
+    """A component whose value is a figure's JSON, under the id "plot-" + name."""
+    return gr.HTML(
+        figure,
+        html_template='<div class="plot" role="img"></div>',
+        js_on_load=JS,
+        head=f'<script src="{SCRIPT_URL}"></script>',
+        elem_id=f"plot-{name}",
+        apply_default_css=False,
+    )
+
+
+def script_route() -> Route:
+    """The route that serves plotly.js."""
+
+    async def script(request: Request) -> FileResponse:
+        return FileResponse(str(SCRIPT), media_type="text/javascript", headers=FOREVER)
+
+    return Route(f"/{SCRIPT_URL}", script)

@@ -1,0 +1,1 @@
+"""One tab a module: its layout and wiring to plain functions."""

@@ -1,0 +1,123 @@
+"""What the page can do: check, start, resume, follow a link. Plain functions, no component.
+
+The first start of the program prepares the default model and measures this machine, which takes up
+to half a minute. A thread does it; until it has, the page shows the recorded run and its one layer.
+"""
+
+import logging
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from aqviz import permalink, recordings
+from aqviz.engine import Document, Engine
+from aqviz.jobs import Job, JobStore
+from aqviz.tabs import panels
+from aqviz.tabs.form import Form
+from quantcore.blocks import LayerInfo
+from quantcore.errors import QuantcoreError, SourceError
+from quantcore.experiment import Experiment
+
+LOST = "this link's run is not kept here; press Run to make it again"
+PREPARING = "the model is being prepared, once; the run begins by itself in about half a minute"
+LAYER_NAME = re.compile(r".*?\.(\d+)\.(.+)")
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Core:
+    """The engine, the jobs and the recorded run; `ready` is set when the engine is warm."""
+
+    engine: Engine
+    store: JobStore
+    recording: Document | None
+    ready: threading.Event = field(default_factory=threading.Event)
+
+    def layers(self, model: str | None) -> dict[str, LayerInfo]:
+        """A model's layers; waits for the preparation."""
+        self.ready.wait()
+        return self.engine.layers(model or None)
+
+    def first(self) -> tuple[Experiment, dict[str, LayerInfo]]:
+        """What the controls say at first, and the layers known without asking the engine."""
+        if self.recording is None:
+            layers = self._default_layers()
+            return Experiment(layer=next(iter(layers), "")), layers
+        experiment = recordings.experiment_of(self.recording["config"])
+        name = self.recording["layer"]
+        block, projection = LAYER_NAME.fullmatch(name).groups()  # type: ignore[union-attr]
+        return experiment, {name: LayerInfo(name, int(block), projection, *self.recording["shape"])}
+
+    def _default_layers(self) -> dict[str, LayerInfo]:
+        try:
+            return self.layers(None)
+        except QuantcoreError:
+            return {}
+
+    def warm_up(self) -> None:
+        """Prepare the default model and measure this machine, in a thread."""
+        threading.Thread(target=self._warm, name="aqviz-warm-up", daemon=True).start()
+
+    def _warm(self) -> None:
+        try:
+            layer = next(iter(self.engine.layers(None).values()))
+            self.engine.estimate(Experiment(layer=layer.name), layer.out, layer.columns)
+        except QuantcoreError as error:  # whoever asks for this model is told again
+            log.warning("the default model cannot be prepared: %s", error)
+        finally:
+            self.ready.set()
+
+
+def first_facts(core: Core) -> str:
+    """The facts of the recorded experiment, without an estimate: that takes a measurement."""
+    if core.recording is None:
+        return ""
+    experiment, layers = core.first()
+    layer = layers[experiment.layer]
+    return panels.facts(experiment, (layer.out, layer.columns), None)
+
+
+def check(core: Core, form: Form) -> tuple[str, str]:
+    """The facts of what would be run, and what is wrong with it: one of them is empty."""
+    try:
+        layers = core.layers(form.model)
+        experiment = form.experiment(layers)
+        layer = layers[experiment.layer]
+        seconds = core.engine.estimate(experiment, layer.out, layer.columns)
+    except QuantcoreError as error:
+        return "", panels.alert(str(error))
+    return panels.facts(experiment, (layer.out, layer.columns), seconds), ""
+
+
+def start(core: Core, form: Form) -> Job:
+    """Hand the form's experiment to the store.
+
+    Raises:
+        QuantcoreError: it cannot be run.
+    """
+    return core.store.submit(form.experiment(core.layers(form.model)))
+
+
+def resume(core: Core, job_id: str) -> Job | None:
+    """Let a job that ended early go on."""
+    job = core.store.get(job_id)
+    return core.store.submit(job.experiment) if job else None
+
+
+def visit(core: Core, query: Mapping[str, str]) -> tuple[str, Form | None, Job | None]:
+    """What a link asks for: what is wrong with it, the controls' values, the job."""
+    try:
+        link = permalink.from_query(query)
+        job = core.store.get(link.job) if link.job else None
+        lost = panels.alert(LOST) if link.job and job is None else ""
+        experiment = job.experiment if job else link.experiment
+        if experiment is None:
+            return lost, None, None
+        layers = core.layers(experiment.model)
+        if experiment.layer not in layers:
+            raise SourceError(f"this model has no layer {experiment.layer}; choose block and layer")
+        form = Form.of(experiment, layers)
+    except QuantcoreError as error:
+        return panels.alert(str(error)), None, None
+    return lost, form, job or core.store.find(experiment)

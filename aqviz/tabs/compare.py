@@ -1,0 +1,148 @@
+"""The comparison: controls at the side, what happened beside them, and the wiring between.
+
+A page holds only the id of its job. Run hands an experiment to the store and from then on a timer
+asks for the job's state; closing the page stops the asking, not the job, and the link brings the id
+back.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+
+from aqviz.jobs import Job
+from aqviz.tabs import panels
+from aqviz.tabs.actions import PREPARING, Core, check, first_facts, resume, start, visit
+from aqviz.tabs.board import Board, board_values, draw_board
+from aqviz.tabs.controls import Controls, blocks_of, draw_controls, projections_of
+from aqviz.tabs.form import OWN, Form
+from aqviz.tabs.show import show_recording
+from quantcore.errors import QuantcoreError
+
+QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+SET_ADDRESS = """(query) => {
+  const url = new URL(location.href);
+  const theme = url.searchParams.get("__theme");
+  if (query) {
+    url.search = query;
+    if (theme) url.searchParams.set("__theme", theme);
+    history.replaceState(null, "", url);
+  }
+  return url.href;
+}"""
+
+
+def draw_compare(core: Core, page: gr.Blocks) -> None:
+    """The whole tab, inside `page`."""
+    experiment, layers = core.first()
+    form = Form.of(experiment, layers)
+    with gr.Row(elem_classes="page", equal_height=False):
+        with gr.Column(elem_classes="controls card", min_width=300):
+            controls = draw_controls(form, core.engine.models(), layers)
+        with gr.Column(elem_classes="board", min_width=300):
+            board = draw_board(show_recording(core.recording))
+    controls.facts.value = first_facts(core)
+    _wire_controls(core, controls)
+    _wire_board(core, controls, board)
+    _wire_page(core, page, controls, board)
+
+
+def _wire_controls(core: Core, controls: Controls) -> None:
+    def facts(*values: Any) -> tuple[str, str]:
+        return check(core, Form(*values))
+
+    def offer(model: str | None, block: Any, projection: Any) -> Any:
+        return _offered(core, model, block, projection)
+
+    names = [controls.model, controls.block, controls.projection]
+    gr.on([controls.model.change, controls.block.change], offer, names, names[1:], **QUIET)
+    controls.preset.change(
+        lambda preset: gr.update(visible=preset == OWN), controls.preset, controls.own, **QUIET
+    )
+    gr.on(
+        [control.change for control in controls.inputs()],
+        facts,
+        controls.inputs(),
+        [controls.facts, controls.alert],
+        trigger_mode="always_last",
+        **QUIET,
+    )
+
+
+def _wire_board(core: Core, controls: Controls, board: Board) -> None:
+    outputs = [controls.alert, *board.outputs()]
+
+    def begin(*values: Any) -> list[Any]:
+        return _guarded(core, lambda: start(core, Form(*values)))
+
+    def go_on(job_id: str) -> list[Any]:
+        return _guarded(core, lambda: resume(core, job_id))
+
+    def poll(job_id: str, seen: int | float) -> Any:
+        job = core.store.get(job_id)
+        return gr.skip() if job and job.version == seen else board_values(core, job)
+
+    def stop(job_id: str) -> Any:
+        core.store.cancel(job_id)
+        return gr.update(value="Stopping", interactive=False)
+
+    def patience() -> str:
+        return "" if core.ready.is_set() else panels.alert(PREPARING)
+
+    asked = controls.run.click(patience, None, controls.alert, **QUIET)
+    _set_address(board, asked.then(begin, controls.inputs(), outputs, **QUIET))
+    _set_address(board, board.resume.click(go_on, board.job, outputs, **QUIET))
+    board.cancel.click(stop, board.job, board.cancel, **QUIET)
+    board.timer.tick(poll, [board.job, board.seen], board.outputs(), **QUIET)
+
+
+def _wire_page(core: Core, page: gr.Blocks, controls: Controls, board: Board) -> None:
+    def opened(request: gr.Request) -> list[Any]:
+        alert, form, job = visit(core, dict(request.query_params))
+        return [alert, *_form_values(core, form), *board_values(core, job)]
+
+    def prepared(*values: Any) -> list[Any]:
+        form = Form(*values)
+        return [*_offered(core, form.model, form.block, form.projection), *check(core, form)]
+
+    inputs = controls.inputs()
+    known = [controls.block, controls.projection, controls.facts, controls.alert]
+    visited = page.load(opened, None, [controls.alert, *inputs, *board.outputs()], **QUIET)
+    _set_address(board, visited).then(prepared, inputs, known, **QUIET)
+
+
+def _set_address(board: Board, event: Any) -> Any:
+    return event.then(None, board.query, board.link, js=SET_ADDRESS, **QUIET)
+
+
+def _guarded(core: Core, act: Callable[[], Job | None]) -> list[Any]:
+    """The alert and the board after an action that bad input may refuse."""
+    try:
+        return ["", *board_values(core, act())]
+    except QuantcoreError as error:
+        return [panels.alert(str(error)), *[gr.skip()] * len(board_values(core, None))]
+
+
+def _offered(core: Core, model: str | None, block: Any, projection: Any) -> list[Any]:
+    """Blocks and layers of a model, the chosen ones where it has them."""
+    try:
+        layers = core.layers(model)
+    except QuantcoreError:
+        return [gr.skip(), gr.skip()]  # `check` says what is wrong
+    blocks = blocks_of(layers)
+    block = block if block in blocks else blocks[0]
+    offered = projections_of(layers, block)
+    chosen = projection if projection in offered else offered[0]
+    return [gr.update(choices=blocks, value=block), gr.update(choices=offered, value=chosen)]
+
+
+def _form_values(core: Core, form: Form | None) -> list[Any]:
+    """What a link sets the controls to."""
+    if form is None:
+        return [gr.skip()] * len(Form._fields)
+    layers = core.layers(form.model)
+    block = gr.update(choices=blocks_of(layers), value=form.block)
+    offered = projections_of(layers, form.block)
+    projection = gr.update(choices=offered, value=form.projection)
+    values: dict[str, Any] = form._asdict() | {"block": block, "projection": projection}
+    return list(values.values())

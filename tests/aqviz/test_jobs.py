@@ -1,0 +1,221 @@
+import json
+import threading
+import time
+
+import pytest
+from documents import FakeRun, document, engine, experiment
+
+from aqviz.engine import Engine
+from aqviz.jobs import Job, JobStore, State
+from quantcore.errors import ProblemError
+
+
+@pytest.fixture
+def open_store(tmp_path):
+    """Stores on one folder, closed at the end; called again it is the restarted program."""
+    stores = []
+
+    def make(made: Engine | None = None) -> JobStore:
+        stores.append(JobStore(tmp_path / "jobs", made or engine()))
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        store.close()
+
+
+def wait(store: JobStore, job: Job, *states: State, seconds: float = 5.0) -> Job:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        now = store.get(job.id)
+        if now.state in states:
+            return now
+        time.sleep(0.005)
+    raise AssertionError(f"still {now.state} after {seconds} s")
+
+
+def wait_for_steps(store: JobStore, job: Job, steps: int) -> Job:
+    while True:
+        now = store.get(job.id)
+        if now.document and now.document["runs"] and len(now.document["runs"][0]["trace"]) >= steps:
+            return now
+        time.sleep(0.005)
+
+
+def running_with(run) -> Engine:
+    return Engine(run=run, estimate=lambda *_: 1.0, layers=lambda _: {}, models=list)
+
+
+def test_a_job_ends_with_the_runners_document(open_store):
+    store = open_store()
+    job = wait(store, store.submit(experiment()), State.DONE)
+    assert job.document == document()
+    assert job.error is None
+
+
+def test_progress_and_the_partial_document_can_be_seen_while_it_runs(open_store):
+    store = open_store(engine(pause=0.02))
+    job = wait_for_steps(store, store.submit(experiment()), 3)
+    assert job.state is State.RUNNING
+    assert job.progress.stage.startswith("greedy seed 0")
+    assert not job.document["runs"][0]["complete"]
+
+
+def test_a_snapshot_does_not_change_when_the_run_goes_on(open_store):
+    store = open_store(engine(pause=0.02))
+    job = wait_for_steps(store, store.submit(experiment()), 2)
+    before = json.dumps(job.document)
+    wait(store, job, State.DONE)
+    assert json.dumps(job.document) == before
+
+
+def test_cancel_stops_within_a_second_and_keeps_the_partial_result(open_store):
+    store = open_store(engine(pause=0.3))  # the runner reports every 0.3 s
+    job = wait_for_steps(store, store.submit(experiment()), 1)
+    asked = time.monotonic()
+    store.cancel(job.id)
+    job = wait(store, job, State.CANCELLED)
+    assert time.monotonic() - asked < 1
+    assert job.document["runs"][0]["trace"]
+
+
+def test_a_queued_job_is_cancelled_at_once_and_the_next_still_runs(open_store):
+    store = open_store(engine(pause=0.01))
+    first = store.submit(experiment())
+    waiting, last = store.submit(experiment(beam=2)), store.submit(experiment(beam=3))
+    assert store.cancel(waiting.id).state is State.CANCELLED
+    wait(store, first, State.DONE)
+    wait(store, last, State.DONE)
+    assert store.get(waiting.id).document is None
+
+
+def test_a_queued_job_knows_how_many_are_before_it(open_store):
+    store = open_store(engine(pause=0.05))
+    wait(store, first := store.submit(experiment()), State.RUNNING)
+    second, third = store.submit(experiment(beam=2)), store.submit(experiment(beam=3))
+    assert [store.ahead(second), store.ahead(third)] == [1, 2]
+    store.cancel(second.id)
+    assert store.ahead(third) == 1
+    store.cancel(first.id)
+
+
+def test_the_same_experiment_is_one_job(open_store):
+    run = FakeRun(pause=0.01)
+    store = open_store(running_with(run))
+    first = store.submit(experiment())
+    assert store.submit(experiment()).id == first.id  # while it runs
+    wait(store, first, State.DONE)
+    assert store.submit(experiment()).id == first.id  # and after
+    assert store.submit(experiment(beam=2)).id != first.id
+    assert store.find(experiment()).id == first.id
+    assert run.calls <= 2
+
+
+def test_a_finished_job_is_found_after_a_restart(open_store):
+    first = open_store()
+    job = wait(first, first.submit(experiment()), State.DONE)
+    first.close()
+    second = open_store(running_with(FakeRun(pause=9)))
+    assert second.get(job.id) == job
+    assert second.submit(experiment()) == job
+
+
+def test_a_job_cut_off_by_a_restart_is_interrupted_and_goes_on_when_submitted(open_store):
+    first = open_store(engine(pause=0.05))
+    job = wait_for_steps(first, first.submit(experiment()), 2)
+    first.close()
+
+    given = []
+    second = open_store(
+        running_with(lambda e, observe, previous: given.append(previous) or document(e))
+    )
+    found = second.get(job.id)
+    assert found.state is State.INTERRUPTED
+    assert found.document["runs"][0]["trace"]
+    assert second.submit(experiment()).id == job.id
+    done = wait(second, job, State.DONE)
+    assert given == [found.document]
+    assert done.document == document()
+
+
+def test_a_killed_programs_running_job_is_interrupted(open_store, tmp_path):
+    store = open_store()
+    job = wait(store, store.submit(experiment()), State.DONE)
+    store.close()
+    path = tmp_path / "jobs" / f"{job.id}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"state": "running"}))
+    assert open_store().get(job.id).state is State.INTERRUPTED
+
+
+def test_a_job_of_another_living_program_is_not_taken_from_it(open_store, tmp_path):
+    import psutil
+
+    parent = psutil.Process().parent()
+    store = open_store()
+    job = wait(store, store.submit(experiment()), State.DONE)
+    store.close()
+    path = tmp_path / "jobs" / f"{job.id}.json"
+    living = {"state": "running", "owner": [parent.pid, parent.create_time()]}
+    path.write_text(json.dumps(json.loads(path.read_text()) | living))
+    store = open_store()
+    assert store.get(job.id).state is State.RUNNING
+    assert store.find(experiment()) is None
+
+
+def test_our_own_errors_reach_the_user_word_for_word(open_store):
+    def run(config, observe, previous):
+        raise ProblemError("row 3 of the weight is all zeros")
+
+    store = open_store(running_with(run))
+    job = wait(store, store.submit(experiment()), State.FAILED)
+    assert job.error == "row 3 of the weight is all zeros"
+
+
+def test_an_unexpected_error_is_named_logged_and_does_not_stop_the_next_job(open_store, caplog):
+    fail = threading.Event()
+    fail.set()
+
+    def run(config, observe, previous):
+        if fail.is_set():
+            raise ZeroDivisionError("secret path /home/x")
+        return document(config)
+
+    store = open_store(running_with(run))
+    job = wait(store, store.submit(experiment()), State.FAILED)
+    assert "ZeroDivisionError" in job.error
+    assert "secret" not in job.error
+    assert "secret path" in caplog.text
+    fail.clear()
+    wait(store, store.submit(experiment(beam=2)), State.DONE)
+    wait(store, store.submit(experiment()), State.DONE)  # and the failed one can be tried again
+
+
+def test_files_are_written_at_most_twice_a_second_between_changes_of_state(open_store, monkeypatch):
+    writes = []
+    whole = Job.to_json
+    monkeypatch.setattr(Job, "to_json", lambda self: writes.append(self.state) or whole(self))
+    store = open_store(engine(pause=0.002))
+    wait(store, store.submit(experiment()), State.DONE)
+    assert writes == [State.QUEUED, State.RUNNING, State.DONE]
+
+
+def test_an_unreadable_file_and_an_unknown_id_are_no_jobs(open_store, tmp_path):
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "broken.json").write_text("{")
+    (tmp_path / "outside.json").write_text(Job("outside", "", experiment()).to_json())
+    store = open_store()
+    assert store.get("broken") is None
+    assert store.get("nothing") is None
+    assert store.get("../outside") is None
+
+
+def test_ids_cannot_be_guessed(open_store):
+    store = open_store()
+    ids = {store.submit(experiment(beam=beam)).id for beam in range(1, 9)}
+    assert len(ids) == 8
+    assert all(len(name) >= 16 for name in ids)
+
+
+def test_a_job_survives_its_file():
+    job = Job("a", experiment().key(), experiment(), document=document())
+    assert Job.from_json(job.to_json()) == job

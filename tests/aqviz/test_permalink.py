@@ -1,0 +1,94 @@
+import shlex
+from urllib.parse import parse_qsl
+
+import pytest
+from documents import experiment
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aqviz import permalink
+from quantcore.errors import InputError
+from quantcore.experiment import Experiment
+from quantcore.weight import Scheme
+
+SCHEMES = st.tuples(st.integers(1, 4), st.integers(1, 16), st.integers(1, 64))
+SEEDS = st.tuples(st.integers(0, 10**6), st.integers(1, 5))
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), min_size=1, max_size=30)
+SETTINGS = st.fixed_dictionaries(
+    {
+        "model": st.none() | WORDS,
+        "layer": WORDS,
+        "inits": st.lists(
+            st.sampled_from(["greedy", "oa-em", "oa-em-adam"]), min_size=1, max_size=3, unique=True
+        ).map(tuple),
+        "beam": st.integers(1, 32),
+        "sweeps": st.integers(1, 10),
+        "shrinkage": st.floats(0, 1),
+        "damping": st.floats(0, 10),
+        "calibration_tokens": st.integers(512, 10**6),
+        "perplexity_windows": st.integers(0, 100),
+        "text": st.sampled_from(["default", "wikitext2", "my text.md"]),
+        "device": st.sampled_from(["auto", "cpu"]),
+    }
+)
+
+
+def read(query: str) -> permalink.Link:
+    return permalink.from_query(dict(parse_qsl(query)))
+
+
+@given(SETTINGS, SCHEMES, SEEDS, st.none() | st.just("Ab-_9"))
+def test_a_link_brings_back_the_experiment_and_the_job(settings, scheme, seeds, job):
+    first, count = seeds
+    seeds = tuple(range(first, first + count))
+    config = Experiment(**settings, scheme=Scheme(*scheme), seeds=seeds)
+    assert read(permalink.to_query(config, job)) == permalink.Link(config, job)
+
+
+def test_a_link_says_what_people_change_and_leaves_out_defaults():
+    link = permalink.to_query(experiment(model="SmolLM2"), "j1")
+    layer = "model.layers.0.self_attn.k_proj"
+    assert link == f"model=SmolLM2&layer={layer}&scheme=2x8g8&seed=0&beam=8&job=j1"
+
+
+def test_several_seeds_are_a_first_and_a_number():
+    assert "seed=3&seeds=2" in permalink.to_query(experiment(seeds=(3, 4)))
+
+
+def test_other_peoples_parameters_are_left_alone():
+    assert read("__theme=dark&job=x") == permalink.Link(None, "x")
+    assert read("") == permalink.Link(None, None)
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("beam=wide", "the link's beam must be a whole number, got 'wide'"),
+        ("damping=much", "the link's damping must be a number, got 'much'"),
+        ("scheme=2by8", "the link's scheme must look like 2x8g8, got '2by8'"),
+        ("scheme=9x8g8", "codebooks must be 1 to 4, got 9"),
+        ("seeds=0", "the number of seeds must be at least 1, got 0"),
+        ("beam=0", "beam must be at least 1"),
+    ],
+)
+def test_a_link_that_cannot_be_is_refused_in_a_sentence(query, message):
+    with pytest.raises(InputError, match=message):
+        read("layer=a&" + query)
+
+
+def test_the_command_names_what_the_run_depends_on():
+    words = shlex.split(permalink.command(experiment(model="my model", seeds=(3, 4), sweeps=2)))
+    assert words[:2] == ["quantcore", "layer"]
+    assert " ".join(words[2:]) == (
+        "--model my model --layer model.layers.0.self_attn.k_proj --codebooks 2 --bits 8 --group 8 "
+        "--init greedy --init oa-em --beam 8 --seed 3 --seeds 2 --sweeps 2 --device auto "
+        "--json result.json"
+    )
+
+
+def test_the_command_adds_what_differs_from_the_defaults():
+    words = permalink.command(experiment(shrinkage=0.1, perplexity_windows=0, text="a b.txt"))
+    assert "--shrinkage 0.1" in words
+    assert "--windows 0" in words
+    assert "--text 'a b.txt'" in words
+    assert "--damping" not in words
