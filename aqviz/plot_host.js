@@ -17,15 +17,23 @@ function draw() {
   layout.hoverlabel = Object.assign({}, layout.hoverlabel, look.hoverlabel);
   layout.autosize = true;
   gd.style.height = layout.height + "px";
-  gd.setAttribute("aria-label", (layout.meta && layout.meta.alt) || "plot");
-  window.Plotly.react(gd, figure.data, layout, {
+  const options = {
     responsive: true,
     displaylogo: false,
     showSendToCloud: false,
     displayModeBar: "hover",
     modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
     toImageButtonOptions: { format: "svg", filename: "aqviz" },
-  });
+  };
+  window.Plotly.react(gd, figure.data, layout, options).then(() => name(layout.meta.alt));
+}
+
+// One drawing is the named image, the layers over it are hidden; the buttons stay reachable.
+function name(words) {
+  const [first, ...others] = gd.querySelectorAll(".main-svg");
+  first.setAttribute("role", "img");
+  first.setAttribute("aria-label", words);
+  others.forEach((layer) => layer.setAttribute("aria-hidden", "true"));
 }
 
 watch("value", draw);

@@ -27,7 +27,7 @@ def plot(figure: str, name: str) -> gr.HTML:
     """A component whose value is a figure's JSON, under the id "plot-" + name."""
     return gr.HTML(
         figure,
-        html_template='<div class="plot" role="img"></div>',
+        html_template='<div class="plot"></div>',
         js_on_load=JS,
         head=f'<script src="{SCRIPT_URL}"></script>',
         elem_id=f"plot-{name}",
