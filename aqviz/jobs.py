@@ -197,7 +197,7 @@ class JobStore:
     def _observer(self, job_id: str) -> Any:
         def observe(progress: Progress, document: Document) -> None:
             with self._change:
-                if self._closing:
+                if job_id in self._cancel or self._closing:
                     raise Cancelled("the run was asked to stop")
                 job = replace(self._jobs[job_id], progress=progress)
                 if _finished(document) >= _finished(job.document):  # one that resumes begins empty
