@@ -68,8 +68,8 @@ class LayerProblem:
     """
 
     weight: Float[Tensor, "out columns"]
-    hessian: Float[Tensor, "rows columns"]  # the check below says more than a type error would
-    heldout_hessian: Float[Tensor, "rows columns"] | None = None
+    hessian: Float[Tensor, "_ _"]  # the checks below say more than a type error would
+    heldout_hessian: Float[Tensor, "_ _"] | None = None
 
     def __post_init__(self) -> None:
         _check_weight(self.weight)

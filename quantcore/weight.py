@@ -123,7 +123,7 @@ def preset(bits_per_weight: float) -> Scheme:
     Raises:
         SchemeError: there is no such preset.
 
-    >>> str(preset(2))
+    >>> str(preset(2.0))
     '2x8 g8'
     """
     if bits_per_weight not in PRESETS:
@@ -140,7 +140,7 @@ class AdditiveWeight:
     """A matrix as scaled sums of codewords (see the module's formula)."""
 
     codes: Int[Tensor, "out groups books"]
-    codebooks: Float[Tensor, "books size group"]
+    codebooks: Float[Tensor, "_ size group"]  # as many as codes has books, checked below
     scales: Float[Tensor, " out"]
 
     def __post_init__(self) -> None:
