@@ -156,7 +156,7 @@ def _comparison(done: list[Row]) -> str:
         )
         if row.end_heldout is not None and first.end_heldout is not None:
             other = _gap(row.end_heldout, first.end_heldout)
-            joint = "and" if True or other.split()[-1] == end.split()[-1] else "but"
+            joint = "and" if other.split()[-1] == end.split()[-1] else "but"
             clause += f", {joint} {other} it on held-out text"
         clauses.append(clause)
     seeds = f" (means of {first.seeds} seeds)" if first.seeds > 1 else ""

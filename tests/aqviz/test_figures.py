@@ -103,3 +103,11 @@ def test_hues_are_far_apart():
         for s in theme.STYLES.values()
     ]
     assert len({round(hue, 1) for hue in hues}) == 3
+
+
+def test_the_end_of_initialisation_is_the_one_large_marker():
+    drawn = [t for t in draw_trace(view_trace(document())).data if t.customdata is not None]
+    for trace in drawn:
+        sizes = list(trace.marker.size)
+        assert sizes.index(max(sizes)) == list(trace.customdata).index("refit 1") - 1
+        assert sizes.count(max(sizes)) == 1

@@ -8,6 +8,7 @@ from documents import FakeRun, document, engine, experiment
 from aqviz.engine import Engine
 from aqviz.jobs import Job, JobStore, State
 from quantcore.errors import ProblemError
+from quantcore.progress import Progress
 
 
 @pytest.fixture
@@ -219,3 +220,30 @@ def test_ids_cannot_be_guessed(open_store):
 def test_a_job_survives_its_file():
     job = Job("a", experiment().key(), experiment(), document=document())
     assert Job.from_json(job.to_json()) == job
+
+
+def test_what_is_shown_does_not_go_backwards_when_a_run_resumes(open_store):
+    half = document()
+    half["runs"][1] |= {"complete": False}
+
+    def first(config, observe, previous):
+        observe(Progress("half way", 1.0, 2.0, None), half)
+        raise ProblemError("stopped here")
+
+    store = open_store(running_with(first))
+    job = wait(store, store.submit(experiment()), State.FAILED)
+    store.close()
+
+    seen = threading.Event()
+
+    def second(config, observe, previous):
+        observe(Progress("load model", 0.0, 2.0, None), {**half, "runs": []})
+        seen.set()
+        time.sleep(0.2)
+        return document(config)
+
+    store = open_store(running_with(second))
+    store.submit(experiment())
+    assert seen.wait(5)
+    assert len(store.get(job.id).document["runs"]) == 2
+    wait(store, job, State.DONE)

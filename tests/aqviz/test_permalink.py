@@ -68,7 +68,7 @@ def test_other_peoples_parameters_are_left_alone():
         ("scheme=2by8", "the link's scheme must look like 2x8g8, got '2by8'"),
         ("scheme=9x8g8", "codebooks must be 1 to 4, got 9"),
         ("seeds=0", "the number of seeds must be at least 1, got 0"),
-        ("beam=0", "beam must be at least 1"),
+        ("beam=0", "at least 1, got 0"),
     ],
 )
 def test_a_link_that_cannot_be_is_refused_in_a_sentence(query, message):
