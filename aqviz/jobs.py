@@ -31,6 +31,7 @@ import psutil
 
 from aqviz.engine import Document, Engine
 from aqviz.recordings import experiment_of
+from quantcore import files
 from quantcore.errors import Cancelled, QuantcoreError
 from quantcore.experiment import Experiment
 from quantcore.progress import Progress
@@ -216,12 +217,18 @@ class JobStore:
         job = replace(job, version=job.version + 1)
         self._jobs[job.id] = job
         if not soon:
-            path = self._folder / f"{job.id}.json"
-            part = path.with_suffix(".part")
-            part.write_text(job.to_json(), encoding="utf-8")
-            part.replace(path)
-            self._written[job.id] = time.monotonic()
+            self._write(job)
         return job
+
+    def _write(self, job: Job) -> None:
+        self._written[job.id] = time.monotonic()
+        try:
+            files.write_whole(
+                self._folder / f"{job.id}.json",
+                lambda place: place.write_text(job.to_json(), encoding="utf-8"),
+            )
+        except OSError as error:  # a full disk must not end the work, or the thread
+            log.warning("job %s goes on but cannot be kept: %s", job.id, error)
 
     def _read_all(self) -> list[Job]:
         jobs = [self._read(path) for path in self._folder.glob("*.json")]

@@ -1,9 +1,10 @@
-"""Runs the first comparison and keeps it under assets/recordings: what the page shows at first.
+"""Runs the recorded comparisons and keeps them under assets/recordings.
 
-    python -m aqviz.record
+    python -m aqviz.record [NAME ...]
 
-The document carries its configuration, date, versions and machine; `quantcore layer` with
-the same settings gives the same codes.
+"first" is what the page shows before anything runs; README's table is made of all. A document
+carries its configuration, its date, the versions and the machine; `quantcore layer` with the same
+settings gives the same codes.
 """
 
 import sys
@@ -11,18 +12,60 @@ import sys
 from aqviz import permalink, recordings
 from quantcore import experiment
 from quantcore.experiment import Experiment
+from quantcore.init import INITIALISERS
 from quantcore.progress import Progress
-from quantcore.results import Document
+from quantcore.results import Document, mean_and_spread
 
-FIRST = Experiment(layer="model.layers.0.self_attn.k_proj", seeds=(0, 1, 2))
+SEEDS = (0, 1, 2)
+RECORDED = {
+    recordings.FIRST: Experiment(
+        layer="model.layers.10.self_attn.q_proj", inits=INITIALISERS, seeds=SEEDS
+    ),
+    "down_proj": Experiment(layer="model.layers.10.mlp.down_proj", inits=INITIALISERS, seeds=SEEDS),
+}
+COLUMNS = (
+    "init_relative_error",
+    "init_heldout_relative_error",
+    "relative_error",
+    "heldout_relative_error",
+)
 
 
 def main() -> None:
-    """Run, show how far it is, and write."""
-    sys.stderr.write(permalink.command(FIRST) + "\n")
-    document = experiment.run(FIRST, _show)
-    path = recordings.write(recordings.FIRST, document)
-    sys.stderr.write(f"\nwritten to {path}\n")
+    """Run, show how far it is, write, and print README's table."""
+    for name in sys.argv[1:] or RECORDED:
+        sys.stderr.write(permalink.command(RECORDED[name]) + "\n")
+        path = recordings.write(name, experiment.run(RECORDED[name], _show))
+        sys.stderr.write(f"\nwritten to {path}\n")
+    sys.stdout.write(readme_table() + "\n")
+
+
+def readme_table() -> str:
+    """The recorded results in Markdown: means and standard deviations over seeds, in percent."""
+    lines = [
+        "| layer (ρ) | initialiser | after init, calibration / held-out | at the end | seconds |",
+        "|---|---|---|---|---|",
+    ]
+    for name in RECORDED:
+        document = recordings.read(name)
+        if document is not None:
+            lines += [_line(document, init) for init in document["config"]["inits"]]
+    return "\n".join(lines)
+
+
+def _line(document: Document, init: str) -> str:
+    runs = [run for run in document["runs"] if run["init"] == init]
+    layer = document["layer"].removeprefix("model.layers.")
+    cells = [_percent(mean_and_spread(runs, name)) for name in COLUMNS]
+    seconds = sum(run["seconds"]["total"] for run in runs) / len(runs)
+    errors = f"{cells[0]} / {cells[1]} | {cells[2]} / {cells[3]}"
+    return f"| {layer} ({document['rho']:.2g}) | `{init}` | {errors} | {seconds:.1f} |"
+
+
+def _percent(found: tuple[float, float] | None) -> str:
+    if found is None:
+        return "–"
+    return f"{100 * found[0]:.3g} ± {100 * found[1]:.2g} %"
 
 
 def _show(progress: Progress, document: Document) -> None:

@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from quantcore import files
 from quantcore.experiment import Experiment
 from quantcore.weight import Scheme
 
@@ -23,9 +24,8 @@ def read(name: str = FIRST, folder: Path = FOLDER) -> dict[str, Any] | None:
 
 def write(name: str, document: dict[str, Any], folder: Path = FOLDER) -> Path:
     """Keep a document under that name."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{name}.json"
-    path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    files.write_json(path, document)
     return path
 
 

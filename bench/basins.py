@@ -1,11 +1,11 @@
-"""When does initialisation determine the basin? The gap between greedy and OA-EM, under several dials.
+"""When does initialisation determine the basin? The gap from greedy to OA-EM, dial by dial.
 
     python bench/basins.py [--seeds 3] [--json FILE]
 
-For layers of the default model: the held-out error after initialisation and at the end, greedy over
-OA-EM, where one dial at a time leaves its default (2x8 g8, beam 8, 8,192 calibration tokens): the
-scheme and with it rho, the width of the search, the amount of calibration text. Means over seeds, with
-the standard error of the ratio.
+For layers of the default model: greedy's error over OA-EM's, after initialisation and at the end,
+where one dial at a time leaves its default (2x8 g8, beam 8, 8,192 calibration tokens): the scheme
+and with it rho, the width of the search, the amount of calibration text. Means over seeds, with the
+standard error of the ratio.
 """
 
 import argparse

@@ -34,6 +34,8 @@ from quantcore.results import Document
 from quantcore.sources import LoadedModel
 from quantcore.weight import AdditiveWeight, Scheme
 
+MODEL_STAGES = ("load model", "measure Hessian", "perplexity")
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -175,8 +177,9 @@ def _problem(
     if experiment.problem is not None:
         problem = problems.from_file(Path(experiment.problem), experiment.layer)
         return problem.to(device), None
-    stages = ("load model", "measure Hessian", "perplexity")
-    for stage, seconds in zip(stages, _model_seconds(experiment, device), strict=True):
+    meter.begin("plan")
+    expected = meter.patiently(lambda: _model_seconds(experiment, device))
+    for stage, seconds in zip(MODEL_STAGES, expected, strict=True):
         meter.plan(stage, seconds)
     meter.begin("load model")
     source = sources.resolve(experiment.model)

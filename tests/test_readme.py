@@ -3,6 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from aqviz import record
+
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
 
@@ -29,3 +31,9 @@ def test_the_tree_names_what_is_there():
         else:
             missing += [] if (folder / name).exists() else [name]
     assert missing == []
+
+
+def test_the_numbers_are_those_of_the_recordings():
+    words = README.read_text(encoding="utf-8")
+    table = re.search(r"<!-- table:begin -->\n(.*?)\n<!-- table:end -->", words, re.DOTALL)
+    assert table[1].strip() == record.readme_table()

@@ -247,3 +247,17 @@ def test_what_is_shown_does_not_go_backwards_when_a_run_resumes(open_store):
     assert seen.wait(5)
     assert len(store.get(job.id).document["runs"]) == 2
     wait(store, job, State.DONE)
+
+
+def test_a_full_disk_stops_no_job_and_not_the_next_one(open_store, monkeypatch, caplog):
+    store = open_store()
+
+    def full(path, write):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("aqviz.jobs.files.write_whole", full)
+    first = wait(store, store.submit(experiment()), State.DONE)
+    second = wait(store, store.submit(experiment(seeds=(7,))), State.DONE)
+    assert first.document == document()
+    assert second.id != first.id
+    assert "cannot be kept: [Errno 28] No space left on device" in caplog.text

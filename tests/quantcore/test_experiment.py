@@ -57,7 +57,7 @@ def test_the_whole_comparison(small):
     done = [told.done for told, _ in seen]
     assert done == sorted(done)
     assert seen[-1][0].done == pytest.approx(seen[-1][0].total)
-    assert seen[0][0].stage == "load model"
+    assert [seen[0][0].stage, seen[0][0].eta] == ["plan", None]
 
 
 def test_the_perplexity_is_that_of_the_model_with_the_weight_in_place(small):
