@@ -65,7 +65,7 @@ def _line(document: Document, init: str) -> str:
 def _percent(found: tuple[float, float] | None) -> str:
     if found is None:
         return "–"
-    return f"{100 * found[0]:.3g} ± {100 * found[1]:.2g} %"
+    return f"{100 * found[0]:.3f} ± {100 * found[1]:.3f} %"
 
 
 def _show(progress: Progress, document: Document) -> None:
