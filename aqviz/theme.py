@@ -73,9 +73,16 @@ def log_axis(values: Sequence[float]) -> dict[str, Any]:
     return {
         "type": "log",
         "tickformat": "~g",
-        "nticks": 5 if high < 10 * low else 3,  # more would label 9, 8, 7, 6 ... over a decade
+        **_log_ticks(high / low),
         "range": [math.log10(low) - margin, math.log10(high) + margin],
     }
+
+
+def _log_ticks(span: float) -> dict[str, Any]:
+    """Labels that stay apart: left to itself plotly writes 9, 8, 7, 6 ... over a decade."""
+    if span < 4:
+        return {"nticks": 5}
+    return {"dtick": "D2" if span < 200 else 1}  # 1, 2, 5, 10 ..., or powers of ten
 
 
 def message(words: str, height: int = 320) -> go.Figure:
