@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -122,7 +123,7 @@ def layer(
         perplexity_windows=windows,
         device=device,
     )
-    document = _run(config, json_file)
+    document = _run(config, _previous(json_file, config))
     _show(document)
     if json_file is not None:
         files.write_json(json_file, document)
@@ -196,10 +197,9 @@ def _seeds(first: int, count: int) -> tuple[int, ...]:
     return tuple(range(first, first + count))
 
 
-def _run(config: Experiment, json_file: Path | None) -> Document:
+def _run(config: Experiment, previous: Document | None) -> Document:
     """The document, or what there is of it when the user interrupts."""
-    previous = _previous(json_file)
-    latest: Document = results.begin(config.key(), config.layer, {})
+    latest: Document = results.begin(config.key(), config.layer, asdict(config))
     try:
         with _bar() as show:
 
@@ -213,7 +213,7 @@ def _run(config: Experiment, json_file: Path | None) -> Document:
         return latest
 
 
-def _previous(json_file: Path | None) -> Document | None:
+def _previous(json_file: Path | None, config: Experiment) -> Document | None:
     """What an earlier try left in the file; a file of something else is not overwritten."""
     if json_file is None or not json_file.exists():
         return None
@@ -224,6 +224,13 @@ def _previous(json_file: Path | None) -> Document | None:
     if not isinstance(found, dict) or "runs" not in found:
         raise InputError(
             f"{json_file} is there and is no result of this command; name another file"
+        )
+    if found["runs"] and found["key"] != config.key():
+        asked = json.loads(json.dumps(asdict(config)))
+        other = [name for name in asked if found["config"].get(name) != asked[name]]
+        raise InputError(
+            f"{json_file} holds the result of another experiment "
+            f"(with other {', '.join(other) or 'versions'}); name another file or remove it"
         )
     return found
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from quantcore import corpora, evaluate, machine, problems, results, sources
 from quantcore import estimate as estimates
@@ -155,7 +156,7 @@ def layers(model: str | None) -> dict[str, LayerInfo]:
     Raises:
         SourceError: there is no such model.
     """
-    return _table(sources.resolve(model))[0]
+    return sources.linear_layers(_skeleton(sources.resolve(model)))
 
 
 def estimate(experiment: Experiment, out: int, columns: int) -> float:
@@ -167,7 +168,8 @@ def estimate(experiment: Experiment, out: int, columns: int) -> float:
     ) * len(experiment.seeds)
     if experiment.problem is not None:
         return seconds
-    return seconds + sum(_model_seconds(experiment, device))
+    skeleton = _skeleton(sources.resolve(experiment.model))
+    return seconds + sum(_model_seconds(experiment, skeleton, device))
 
 
 def _problem(
@@ -177,16 +179,18 @@ def _problem(
     if experiment.problem is not None:
         problem = problems.from_file(Path(experiment.problem), experiment.layer)
         return problem.to(device), None
+    source, document = sources.resolve(experiment.model), meter.document
+    document["model"] = {k: getattr(source, k) for k in ("kind", "name", "note")}
     meter.begin("plan")
-    expected = meter.patiently(lambda: _model_seconds(experiment, device))
+    skeleton = meter.patiently(lambda: _skeleton(source))
+    layer = layer_info(skeleton, experiment.layer)
+    experiment.scheme.check(layer.out, layer.columns)
+    expected = meter.patiently(lambda: _model_seconds(experiment, skeleton, device))
     for stage, seconds in zip(MODEL_STAGES, expected, strict=True):
         meter.plan(stage, seconds)
+    document["layer"] = layer.name
     meter.begin("load model")
-    source = sources.resolve(experiment.model)
     loaded = meter.patiently(lambda: _loaded(source, device))
-    document = meter.document
-    document["model"] = {k: getattr(loaded.source, k) for k in ("kind", "name", "note")}
-    document["layer"] = layer_info(loaded.model, experiment.layer).name
     meter.begin("measure Hessian")
     problem, texts = problems.from_model(
         loaded, document["layer"], experiment.texts(), meter.counted("measure Hessian")
@@ -205,11 +209,9 @@ def _loaded(source: sources.ModelSource, device: torch.device) -> LoadedModel:
 
 
 @lru_cache(maxsize=8)
-def _table(source: sources.ModelSource) -> tuple[dict[str, LayerInfo], int]:
-    """A model's linear layers, and the weights of its output head."""
-    skeleton = sources.skeleton(source)
-    config = skeleton.config.get_text_config()
-    return sources.linear_layers(skeleton), config.vocab_size * config.hidden_size
+def _skeleton(source: sources.ModelSource) -> PreTrainedModel:
+    """A model's modules without their weights, kept for the next questions about its shapes."""
+    return sources.skeleton(source)
 
 
 def _resume(
@@ -301,17 +303,20 @@ def _evaluation_windows(
     return corpora.windows(loaded.tokenizer, text, experiment.window, experiment.perplexity_windows)
 
 
-def _model_seconds(experiment: Experiment, device: torch.device) -> tuple[float, float, float]:
+def _model_seconds(
+    experiment: Experiment, skeleton: PreTrainedModel, device: torch.device
+) -> tuple[float, float, float]:
     """Expected seconds to load the model, measure the Hessians and evaluate the candidates."""
-    table, head = _table(sources.resolve(experiment.model))
-    every = sum(info.out * info.columns for info in table.values())
-    here = next((info for info in table.values() if info.name.endswith(experiment.layer)), None)
-    block = 0 if here is None else here.block
-    before = sum(info.out * info.columns for info in table.values() if info.block < block)
+    config = skeleton.config.get_text_config()
+    head = config.vocab_size * config.hidden_size
+    infos = sources.linear_layers(skeleton).values()
+    here = layer_info(skeleton, experiment.layer)
+    every = sum(info.out * info.columns for info in infos)
+    before = sum(info.out * info.columns for info in infos if info.block < here.block)
     flop = estimates.rates_of(device).forward_flop
     texts = experiment.texts()
     tokens = texts.calibration_tokens + texts.heldout_tokens
-    hessian = 2 * tokens * (before + (here.columns**2 if here else 0)) * flop
+    hessian = 2 * tokens * (before + here.columns**2) * flop
     seen = experiment.perplexity_windows * experiment.window
     candidates = 1 + len(experiment.inits) * len(experiment.seeds)
     swapped = 2 * seen * (before + candidates * (every - before + head)) * flop

@@ -18,7 +18,7 @@ def small(tmp_path, monkeypatch):
     """An experiment of a second on a tiny model."""
     monkeypatch.setenv("QUANTCORE_CACHE", str(tmp_path / "cache"))
     experiment._loaded.cache_clear()
-    experiment._table.cache_clear()
+    experiment._skeleton.cache_clear()
     text = tmp_path / "text.txt"
     text.write_text("the quick brown fox jumps over the lazy dog.\n" * 30)
     return Experiment(
@@ -161,6 +161,13 @@ def test_bad_input_is_a_sentence(small, change, error, message, tmp_path):
         message = "give a longer text or a shorter window"
     with pytest.raises(error, match=message):
         experiment.run(replace(small, **change), ignore)
+
+
+def test_what_does_not_fit_is_refused_before_the_model_is_read(small, monkeypatch):
+    monkeypatch.delattr(sources, "load")
+    for change in ({"scheme": Scheme(2, 2, 3)}, {"layer": "model.layers.9.nothing"}):
+        with pytest.raises((SchemeError, SourceError), match=r"do not divide|no linear layer"):
+            experiment.run(replace(small, **change), ignore)
 
 
 def test_more_memory_than_there_is_is_refused_before_it_starts(small, monkeypatch):

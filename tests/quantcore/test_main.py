@@ -131,6 +131,17 @@ def test_a_file_that_is_no_result_is_not_overwritten(run, problem, tmp_path):
     assert path.read_text() == "keep me"
 
 
+def test_another_experiments_result_is_not_overwritten(run, problem, tmp_path):
+    path = tmp_path / "result.json"
+    assert run(*problem, *SCHEME, "--json", path)[0] == 0
+    before = path.read_text()
+    code, _, err = run(*problem, *SCHEME, "--beam", 3, "--seeds", 2, "--json", path)
+    assert code == cli.BAD_INPUT
+    assert "holds the result of another experiment (with other seeds, beam)" in err
+    assert path.read_text() == before
+    assert run(*problem, *SCHEME, "--json", path)[0] == 0
+
+
 def test_layers_lists_shapes_rho_and_bits(run, tmp_path):
     folder = models.save_model(tmp_path / "model")
     code, out, _ = run("layers", "--model", folder, "--bpp", 1)
