@@ -110,7 +110,7 @@ PRESETS: dict[float, Scheme] = {
     1.0: Scheme(1, 8, 8),
     1.5: Scheme(2, 6, 8),
     2.0: Scheme(2, 8, 8),
-    2.5: Scheme(2, 5, 4),
+    2.5: Scheme(2, 5, 4),  # 2x10 g8 has these code bits too, and codebooks as dear as 3x8 g8
     3.0: Scheme(3, 8, 8),
     4.0: Scheme(4, 8, 8),
 }
