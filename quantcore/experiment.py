@@ -132,7 +132,6 @@ def run(experiment: Experiment, observe: Observe, previous: Document | None = No
     problem, loaded = _problem(experiment, device, meter)
     out, columns = problem.weight.shape
     document.update(results.shape_facts(experiment.scheme, out, columns))
-    experiment.scheme.check(out, columns)
     _plan_runs(experiment, meter, out, columns, device)
     kept = results.complete_runs(previous, document["key"])
     weights: dict[str, AdditiveWeight] = {}

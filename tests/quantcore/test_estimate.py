@@ -46,7 +46,7 @@ def test_bytes_cover_the_matrices_and_grow_with_the_codebooks():
     small = estimate.layer_bytes(LayerConfig(scheme=Scheme(2, 8, 8)), 4096, 4096)
     large = estimate.layer_bytes(LayerConfig(scheme=Scheme(1, 16, 8)), 4096, 4096)
     assert small > 4 * 3 * 4096**2
-    assert large > small
+    assert large > small + 7 * 4096 * 65536  # scores of one group of every row, in two copies
 
 
 @pytest.mark.parametrize("name", INITIALISERS)

@@ -1,11 +1,12 @@
 import json
+import random
 from dataclasses import replace
 
 import models
 import pytest
 import torch
 
-from quantcore import evaluate, experiment, machine, results, sources
+from quantcore import corpora, evaluate, experiment, machine, results, sources
 from quantcore.errors import Cancelled, InputError, ResourceError, SchemeError, SourceError
 from quantcore.experiment import Experiment
 from quantcore.weight import Scheme
@@ -20,7 +21,9 @@ def small(tmp_path, monkeypatch):
     experiment._loaded.cache_clear()
     experiment._skeleton.cache_clear()
     text = tmp_path / "text.txt"
-    text.write_text("the quick brown fox jumps over the lazy dog.\n" * 30)
+    letters = random.Random(0)  # the two parts of the text must differ
+    lines = ("".join(letters.choices(models.LETTERS[:-1], k=44)) for _ in range(30))
+    text.write_text("\n".join(lines))
     return Experiment(
         model=str(models.save_model(tmp_path / "model")),
         layer=LAYER,
@@ -47,6 +50,7 @@ def test_the_whole_comparison(small):
         (init, seed) for init in small.inits for seed in small.seeds
     ]
     assert all(run["complete"] for run in document["runs"])
+    assert len({run["init_error"] for run in document["runs"]}) == 4  # every seed is its own
     assert document["shape"] == [16, 16]
     assert document["groups"] == 64
     assert document["rho"] == 64 / 4**2
@@ -63,7 +67,8 @@ def test_the_whole_comparison(small):
 def test_the_perplexity_is_that_of_the_model_with_the_weight_in_place(small):
     document = experiment.run(small, ignore)
     loaded = sources.load(sources.resolve(small.model))
-    windows = experiment._evaluation_windows(small, loaded)
+    text, _ = corpora.load_text(small.text, "evaluation")
+    windows = corpora.windows(loaded.tokenizer, text, small.window, small.perplexity_windows)
     plain = evaluate.perplexity(loaded.model, windows)
     assert document["perplexity"]["original"]["value"] == pytest.approx(plain.value)
     for run in document["runs"]:
