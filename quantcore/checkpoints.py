@@ -27,7 +27,7 @@ from transformers import (
 from transformers.utils import logging
 
 from quantcore import machine
-from quantcore.errors import SourceError
+from quantcore.errors import SourceError, first_line
 
 INDEX = "model.safetensors.index.json"
 GENERATIVE = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
@@ -202,9 +202,3 @@ def _count_entries(path: Path, name: str) -> int:
             f"{path.name} of model {name} is cut short or not a safetensors file ({error}); "
             "fetch it again"
         ) from None
-
-
-def first_line(error: Exception) -> str:
-    """What a library's error says, for the end of a sentence."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(". ")

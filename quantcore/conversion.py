@@ -22,7 +22,7 @@ from transformers import (
 )
 
 from quantcore import checkpoints, machine
-from quantcore.errors import ResourceError, SourceError
+from quantcore.errors import ResourceError, SourceError, first_line
 
 MAGIC = b"GGUF"
 ORIGIN = "origin.txt"
@@ -110,9 +110,7 @@ def _read_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
             path.parent, gguf_file=path.name, local_files_only=True
         )
     except checkpoints.UNUSABLE as error:
-        raise SourceError(
-            f"{path.name} cannot be converted: {checkpoints.first_line(error)}"
-        ) from None
+        raise SourceError(f"{path.name} cannot be converted: {first_line(error)}") from None
     # it has been dequantized: without this save_pretrained refuses it
     vars(model)["hf_quantizer"] = None
     del model.config.quantization_config

@@ -24,7 +24,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from quantcore import machine
-from quantcore.errors import SourceError
+from quantcore.errors import SourceError, first_line
 
 Split = Literal["calibration", "evaluation"]
 
@@ -243,5 +243,6 @@ def _hub_file(spec: str, repository: str, name: str) -> Path:
     try:
         return Path(hf_hub_download(repository, name, repo_type="dataset"))
     except machine.HUB_ERRORS as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise SourceError(f"text {spec!r} could not be fetched from the Hub: {reason}") from None
+        raise SourceError(
+            f"text {spec!r} could not be fetched from the Hub: {first_line(error)}"
+        ) from None

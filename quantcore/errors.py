@@ -36,3 +36,9 @@ class ResourceError(QuantcoreError):
 
 class Cancelled(QuantcoreError):  # noqa: N818 - an outcome the user chose, not a fault
     """Raised by an observer to stop the work; what is finished is kept."""
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says, for the end of a sentence."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(". ")

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from quantcore import checkpoints, conversion, machine
 from quantcore.blocks import LayerInfo, find_layer, layer_info, linear_layers
-from quantcore.errors import SourceError
+from quantcore.errors import SourceError, first_line
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -268,8 +268,9 @@ def _refusal(name: str, error: Exception) -> SourceError:
         )
     if isinstance(error, RepositoryNotFoundError):
         return SourceError(f"there is no public model {name!r} on the Hub; {_nearest(name)}")
-    reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-    return SourceError(f"model {name!r} could not be fetched from the Hub: {reason}; try again")
+    return SourceError(
+        f"model {name!r} could not be fetched from the Hub: {first_line(error)}; try again"
+    )
 
 
 def _nearest(spec: str, path: Path | None = None) -> str:
