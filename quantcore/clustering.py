@@ -27,6 +27,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from quantcore import kernels
 from quantcore.errors import InputError
 
 CHUNK = 1 << 22  # scores held at once in the E-step
@@ -104,7 +105,7 @@ def start(problem: EMProblem, size: int, rng: torch.Generator) -> EMState:
 
 def state_of(problem: EMProblem, codebook: Float[Tensor, "size group"]) -> EMState:
     """The state that a codebook determines: every vector at its nearest codeword."""
-    codes, costs = assign(problem, codebook)
+    codes, costs = kernels.assign(problem.vectors, problem.metrics, codebook)
     return EMState(codebook, codes, costs)
 
 
@@ -118,7 +119,7 @@ def step(problem: EMProblem, state: EMState, config: EMConfig) -> tuple[EMState,
     if config.reseed:
         codebook, reseeded = reseed(problem, codebook, state)
     after = state_of(problem, codebook)
-    moved = int((after.codes != state.codes).sum())
+    moved = int(torch.count_nonzero(after.codes != state.codes))
     return after, EMInfo(objective(problem, after), moved, reseeded)
 
 
@@ -143,29 +144,7 @@ def run(
 
 def objective(problem: EMProblem, state: EMState) -> float:
     """F: the weighted error of every vector at its codeword."""
-    return float(problem.row_weights.double() @ state.costs.double().sum(1))
-
-
-def assign(
-    problem: EMProblem, codebook: Float[Tensor, "size group"]
-) -> tuple[Int[Tensor, "out groups"], Float[Tensor, "out groups"]]:
-    """E-step: each vector's nearest codeword in its group's metric, and the squared distance."""
-    out, groups, _ = problem.vectors.shape
-    codes = torch.empty(out, groups, dtype=torch.int32, device=codebook.device)
-    costs = torch.empty(out, groups, dtype=codebook.dtype, device=codebook.device)
-    chunk = max(1, CHUNK // (out * len(codebook)))
-    for first in range(0, groups, chunk):
-        some = slice(first, first + chunk)
-        vectors = problem.vectors[:, some].transpose(0, 1)  # [chunk, out, group]
-        metrics = problem.metrics[some]
-        bent = codebook @ metrics  # [chunk, size, group]
-        norms = (bent * codebook).sum(-1)  # [chunk, size]
-        scores = torch.baddbmm(norms[:, None], vectors, bent.mT, alpha=-2)
-        low, word = scores.min(-1)
-        own = ((vectors @ metrics) * vectors).sum(-1)
-        codes[:, some] = word.T.int()
-        costs[:, some] = (low + own).T.clamp_min(0)
-    return codes, costs
+    return float(problem.row_weights.double() @ state.costs.sum(1, dtype=torch.float64))
 
 
 def refit(
@@ -177,15 +156,13 @@ def refit(
     codeword's inputs leave directions undetermined. It does not break monotonicity: the pulled
     solution is never worse than the old codeword.
     """
-    curvature, target = codeword_sums(problem, codes, len(codebook))
-    ridge = RIDGE * curvature.diagonal(dim1=1, dim2=2).mean(1)
-    used = ridge > 0
-    eye = torch.eye(codebook.shape[1], dtype=curvature.dtype, device=curvature.device)
-    lhs = curvature[used] + ridge[used, None, None] * eye
-    rhs = target[used] + ridge[used, None] * codebook[used]
-    fitted = codebook.clone()
-    fitted[used] = torch.linalg.solve(lhs, rhs).to(codebook.dtype)
-    return fitted
+    curvature, target = _sums(problem, codes, len(codebook))
+    diagonal = curvature.diagonal(dim1=1, dim2=2)
+    mean = diagonal.mean(1, keepdim=True)
+    pull = torch.where(mean > 0, RIDGE * mean, 1.0)
+    lhs = curvature + torch.diag_embed(pull.expand_as(diagonal))
+    fitted: Tensor = torch.linalg.solve(lhs, target + pull * codebook)
+    return fitted.to(codebook.dtype)
 
 
 def refit_adam(
@@ -195,7 +172,7 @@ def refit_adam(
     config: Adam,
 ) -> Float[Tensor, "size group"]:
     """Released M-step: Adam (betas .9, .999, eps 1e-8) on F / vectors with a cosine schedule."""
-    curvature, target = codeword_sums(problem, codes, len(codebook))
+    curvature, target = _sums(problem, codes, len(codebook))
     scale = 2 / codes.numel()
     curvature, target = scale * curvature, scale * target
     words = codebook.to(curvature.dtype)
@@ -210,25 +187,6 @@ def refit_adam(
         spread = (second / (1 - 0.999 ** (done + 1))).sqrt()
         words = words - rate * mean / (spread + 1e-8)
     return words.to(codebook.dtype)
-
-
-def codeword_sums(
-    problem: EMProblem, codes: Int[Tensor, "out groups"], size: int
-) -> tuple[Float[Tensor, "size group group"], Float[Tensor, "size group"]]:
-    """A_k and b_k of every codeword, in float64."""
-    groups, group = problem.metrics.shape[:2]
-    metrics = problem.metrics.double()
-    weights = problem.row_weights.double()
-    flat = codes.long()
-    cells = (flat * groups + torch.arange(groups, device=codes.device)).flatten()
-    mass = weights.new_zeros(size * groups)
-    mass.index_add_(0, cells, weights[:, None].expand_as(codes).flatten())
-    curvature = mass.view(size, groups) @ metrics.flatten(1)
-    pulled = torch.einsum("ojg,jgh->ojh", problem.vectors.double(), metrics)
-    pulled *= weights[:, None, None]
-    target = weights.new_zeros(size, group)
-    target.index_add_(0, flat.flatten(), pulled.flatten(0, 1))
-    return curvature.view(size, group, group), target
 
 
 def reseed(
@@ -247,3 +205,10 @@ def reseed(
     moved = codebook.clone()
     moved[dead[: len(worst)]] = problem.vectors.flatten(0, 1)[worst]
     return moved, len(worst)
+
+
+def _sums(
+    problem: EMProblem, codes: Int[Tensor, "out groups"], size: int
+) -> tuple[Float[Tensor, "size group group"], Float[Tensor, "size group"]]:
+    """A_k and b_k of every codeword, in float64."""
+    return kernels.codeword_sums(problem.vectors, problem.metrics, problem.row_weights, codes, size)

@@ -6,9 +6,11 @@ quadratic in c and its minimum solves the normal equations
     A c = b,   (A c)_mk = sum s_o (Q(c) H)_oj,   b_mk = sum s_o (W H)_oj   over codes[o, j, m] = k.
 
 A is never formed: one product decodes, multiplies by H and sums by code. Conjugate gradients solve
-it, preconditioned by A's own g x g diagonal blocks (the sums A_k of the clustering), in float64:
-plain float32 conjugate gradients diverge on layers whose inputs have enormous outliers. This takes
-the place of AQLM's 100 Adam steps (arXiv:2401.06118, section 3.3), which head for the same minimum.
+it, preconditioned by A's own g x g diagonal blocks (the sums A_k of the clustering). The residual
+that they start from and all sums are float64; the products with H on the way are float32, which the
+blocks make safe even where inputs have enormous outliers (without them, float32 diverges there).
+This takes the place of AQLM's 100 Adam steps (arXiv:2401.06118, section 3.3), which head for the
+same minimum.
 
 With the codewords fixed, each row's best scale is s_o = (w H q^T) / (q H q^T), q the unscaled row.
 
@@ -23,12 +25,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from quantcore.clustering import EMProblem, codeword_sums
+from quantcore import kernels
 from quantcore.errors import InputError
-from quantcore.objective import LayerProblem
+from quantcore.objective import LayerProblem, pulls_of, row_chunks
 from quantcore.weight import AdditiveWeight
 
-SOLVED = 1e-20  # share of the first slope, which is a square: ten digits of the residual
+SOLVED = 1e-12  # share of the first slope, which is a square: six digits of the residual
 RIDGE = 1e-9  # keeps the preconditioner's blocks definite, as a share of their mean diagonal
 
 
@@ -41,8 +43,8 @@ class RefitConfig:
         rtol: Stop once a step lowers the error by no more than this share of it.
     """
 
-    steps: int = 30
-    rtol: float = 1e-4
+    steps: int = 10
+    rtol: float = 1e-3
 
     def __post_init__(self) -> None:
         if self.steps < 0:
@@ -50,7 +52,7 @@ class RefitConfig:
 
 
 class RefitState(NamedTuple):
-    """Conjugate gradients on the normal equations."""
+    """Conjugate gradients on the normal equations, in float64."""
 
     words: Float[Tensor, "books size group"]
     residual: Float[Tensor, "books size group"]  # b - A c
@@ -68,26 +70,23 @@ class RefitInfo(NamedTuple):
 
 @dataclass(frozen=True)
 class NormalEquations:
-    """The operator A, its preconditioner and the layer's codes, in float64."""
+    """The operator A and its preconditioner."""
 
     hessian: Float[Tensor, "columns columns"]
     weight: AdditiveWeight
     inverse_blocks: Float[Tensor, "books size group group"]
+    error: float  # of the weight, summed over rows
     floor: float  # slopes below this are rounding: the equations are solved
 
     def apply(self, words: Float[Tensor, "books size group"]) -> Float[Tensor, "books size group"]:
-        """A c."""
-        return self.gather(replace(self.weight, codebooks=words).dense() @ self.hessian)
-
-    def gather(self, pulls: Float[Tensor, "out columns"]) -> Float[Tensor, "books size group"]:
-        """Sum the scaled groups of `pulls` by code, the adjoint of decoding."""
-        weight = self.weight
-        books, size, group = weight.codebooks.shape
-        scaled = (pulls * weight.scales[:, None]).view(-1, group)
-        sums = scaled.new_zeros(books, size, group)
-        for book in range(books):
-            sums[book].index_add_(0, weight.codes[..., book].flatten().long(), scaled)
-        return sums
+        """A c, with products in the Hessian's own precision and sums in float64."""
+        weight, small = self.weight, words.to(self.hessian.dtype)
+        total = torch.zeros_like(words)
+        for rows in row_chunks(len(weight.codes), len(self.hessian)):
+            codes, scales = weight.codes[rows], weight.scales[rows]
+            bent = kernels.decode(codes, small, scales) @ self.hessian
+            total += kernels.sum_by_code(bent, codes, scales, words.shape[1])
+        return total
 
     def precondition(
         self, residual: Float[Tensor, "books size group"]
@@ -98,14 +97,20 @@ class NormalEquations:
 
 def start(problem: LayerProblem, weight: AdditiveWeight) -> tuple[NormalEquations, RefitState]:
     """The normal equations of the present codes, and conjugate gradients at the present words."""
-    exact = AdditiveWeight(weight.codes, weight.codebooks.double(), weight.scales.double())
-    hessian = problem.hessian.double()
-    equations = NormalEquations(hessian, exact, _inverse_blocks(problem, weight), 0.0)
-    residual = equations.gather((problem.weight.double() - exact.dense()) @ hessian)
+    residual, error = weight.codebooks.new_zeros(weight.codebooks.shape, dtype=torch.float64), 0.0
+    for rows in row_chunks(*problem.weight.shape):
+        codes, scales = weight.codes[rows], weight.scales[rows]
+        delta = problem.weight[rows] - kernels.decode(codes, weight.codebooks, scales)
+        pulls = pulls_of(delta, problem.hessian)
+        error += float((pulls * delta).sum())
+        size = weight.codebooks.shape[1]
+        residual += kernels.sum_by_code(pulls.to(delta.dtype), codes, scales, size)
+    blocks = _inverse_blocks(problem, weight)
+    equations = NormalEquations(problem.hessian, weight, blocks, error, 0.0)
     direction = equations.precondition(residual)
     slope = (residual * direction).sum()
     equations = replace(equations, floor=SOLVED * float(slope))
-    return equations, RefitState(exact.codebooks, residual, direction, slope, 0.0)
+    return equations, RefitState(weight.codebooks.double(), residual, direction, slope, 0.0)
 
 
 def step(equations: NormalEquations, state: RefitState) -> RefitState:
@@ -141,42 +146,51 @@ def run(
 ) -> AdditiveWeight:
     """Least-squares codebooks, then scales; never worse than `weight` on the problem's Hessian."""
     equations, state = start(problem, weight)
-    error = float(problem.row_errors(weight.dense()).sum())
     for done in range(config.steps):
         after = step(equations, state)
         observe(RefitInfo(done + 1, after.drop))
         gain = after.drop - state.drop
         state = after
-        if gain <= config.rtol * (error - state.drop):
+        if gain <= config.rtol * (equations.error - state.drop):
             break
     fitted = replace(weight, codebooks=state.words.to(weight.codebooks.dtype))
-    fitted = refit_scales(problem, fitted)
-    better = float(problem.row_errors(fitted.dense()).sum()) < error
-    return fitted if better else refit_scales(problem, weight)
+    fitted, error = _scaled(problem, fitted)
+    return fitted if error < equations.error else refit_scales(problem, weight)
 
 
 def refit_scales(problem: LayerProblem, weight: AdditiveWeight) -> AdditiveWeight:
     """The best scale of each row; a row whose decoded weights have no output keeps its own."""
-    unscaled = weight.unscaled().double()
-    pulls = unscaled @ problem.hessian.double()
-    energy = (pulls * unscaled).sum(1)
-    best = (pulls * problem.weight).sum(1) / energy
-    scales = torch.where((energy > 0) & (best > 0), best.to(weight.scales.dtype), weight.scales)
-    new = replace(weight, scales=scales)
-    better = problem.row_errors(new.dense()) < problem.row_errors(weight.dense())
-    return replace(weight, scales=torch.where(better, scales, weight.scales))
+    return _scaled(problem, weight)[0]
+
+
+def _scaled(problem: LayerProblem, weight: AdditiveWeight) -> tuple[AdditiveWeight, float]:
+    """The weight with the best scales, and its error summed over rows."""
+    best, error = torch.empty_like(weight.scales), 0.0
+    for rows in row_chunks(*problem.weight.shape):
+        scales, dense = weight.scales[rows], problem.weight[rows]
+        unscaled = kernels.decode(weight.codes[rows], weight.codebooks, torch.ones_like(scales))
+        pulls = pulls_of(unscaled, problem.hessian)
+        energy, shared = (pulls * unscaled).sum(1), (pulls * dense).sum(1)
+        fitted = (shared / energy).to(scales.dtype)
+        old = scales * (scales * energy - 2 * shared)  # the error less that of Q = 0
+        new = fitted * (fitted * energy - 2 * shared)
+        better = (energy > 0) & (fitted > 0) & (new < old)
+        best[rows] = torch.where(better, fitted, scales)
+        error += float((problem.row_energies[rows] + torch.where(better, new, old)).sum())
+    return replace(weight, scales=best), error
 
 
 def _inverse_blocks(
     problem: LayerProblem, weight: AdditiveWeight
 ) -> Float[Tensor, "books size group group"]:
     """Inverses of A's g x g diagonal blocks; zero for words that no group uses."""
-    _, size, group = weight.codebooks.shape
+    books, size, group = weight.codebooks.shape
+    blocks, row_weights = problem.blocks(group), weight.scales.square()
     vectors = problem.weight.unflatten(1, (-1, group))
-    metric = EMProblem(vectors, problem.blocks(group), weight.scales.square())
     inverses = []
-    for book in range(len(weight.codebooks)):
-        block, _ = codeword_sums(metric, weight.codes[..., book], size)
+    for book in range(books):
+        codes = weight.codes[..., book].contiguous()
+        block, _ = kernels.codeword_sums(vectors, blocks, row_weights, codes, size)
         mean = block.diagonal(dim1=1, dim2=2).mean(1)
         used = mean > 0
         eye = torch.eye(group, dtype=block.dtype, device=block.device)

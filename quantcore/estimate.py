@@ -3,10 +3,10 @@ r"""What a layer will take, before it runs: seconds and bytes.
 Each phase does a known number of elementary pieces of work, so its time is a sum of counts times
 this machine's seconds a piece:
 
-    EM round      N K scores (N vectors against K words)
-    search sweep  a visit for each group and chunk of rows, and, with a beam of B,
-                  N M B K scores and N B in / 2 pulls
-    refit step    2 out in^2 multiplications in float64
+    EM round    N K scores (N vectors against K words)
+    search      N K scores for each hypothesis that comes to each codebook, N B in / 2 pulls
+    refit       out in^2 multiplications a conjugate gradient step, and as many around them
+    factor      in^3 / 3 multiplications in float64, once, where there is error feedback
 
 The seconds a piece are measured once a process and device, by running the real code on small random
 problems. How many rounds and steps a layer takes until it stalls is not known before; the counts
@@ -20,30 +20,41 @@ from typing import NamedTuple
 
 import torch
 
-from quantcore import beam, clustering, codebooks
-from quantcore.beam import BeamConfig, BeamInfo
+from quantcore import beam, clustering, codebooks, feedback, sweep
+from quantcore.beam import BeamConfig
 from quantcore.clustering import EMConfig, EMProblem
+from quantcore.codebooks import RefitConfig
 from quantcore.init import InitInfo
 from quantcore.layer import LayerConfig, Tick
-from quantcore.objective import LayerProblem
+from quantcore.objective import LayerProblem, Regularisation
+from quantcore.sweep import SweepInfo
 from quantcore.weight import AdditiveWeight, Scheme
 
 KMEANS_ROUNDS = 55  # typical counts, SmolLM2-135M at 2x8 g8
 EXACT_ROUNDS = {"greedy": 0, "oa-em": 30, "oa-em-adam": 3}
-FIRST_REFIT_STEPS = 15
-REFIT_STEPS = 6
+REFIT_STEPS = 5
 FORWARD_OVERHEAD = 1.5  # attention, norms and softmax beside a model's matrix products
+WORK_BYTES = 1 << 29  # chunks of pulls, scores and float64 panels
 LOAD_SECONDS = 1e-8  # per parameter, from a warm disk
+
+
+PHASES = {
+    "refit": "least squares",
+    "beam": "beam search",
+    "descent": "coordinate descent",
+    "feedback": "error feedback",
+}
+"""A phase of the trace -> what it does, for a progress line."""
 
 
 class Rates(NamedTuple):
     """Seconds for one piece of work on one device."""
 
     em_score: float
-    visit: float
     search_score: float
     pull: float
     refit_product: float
+    factor_product: float
     forward_flop: float
 
 
@@ -68,16 +79,23 @@ def layer_seconds(
     groups, books = scheme.groups(out, columns), scheme.codebooks
     rounds = KMEANS_ROUNDS + EXACT_ROUNDS[config.init.name]
     init = rounds * books * groups * scheme.size * rates.em_score
-    width = config.beam.width
-    chunks = -(-out // beam.rows_at_once(width, columns, scheme.size))
-    sweep = (
-        chunks * (columns // scheme.group) * books * rates.visit
-        + groups * books * width * scheme.size * rates.search_score
-        + groups * width * columns / 2 * rates.pull
-    )
-    steps = FIRST_REFIT_STEPS + config.sweeps * REFIT_STEPS if config.sweeps else 0
-    refit = steps * 2 * out * columns**2 * rates.refit_product
-    return Seconds(init, refit, config.sweeps * sweep)
+    steps = [step for number in range(config.sweeps) for step in config.search.steps(number + 1)]
+    search = sum(_search_seconds(config, step, out, columns, rates) for step in steps)
+    if "feedback" in steps:
+        search += columns**3 / 3 * rates.factor_product
+    refit = (len(steps) + 1) * out * columns**2 * rates.refit_product if steps else 0.0
+    return Seconds(init, refit, search)
+
+
+def _search_seconds(config: LayerConfig, step: str, out: int, columns: int, rates: Rates) -> float:
+    """Expected seconds of one search over all rows."""
+    scheme, search = config.scheme, config.search
+    settings = search.feedback() if step == "feedback" else search.descent()
+    widths = settings.widths(scheme.codebooks)
+    hypotheses = widths[-1] + sum(widths[:-1])  # that come to the first book and to the others
+    groups = scheme.groups(out, columns)
+    scores = groups * hypotheses * scheme.size * rates.search_score
+    return scores + groups * widths[-1] * columns / 2 * rates.pull
 
 
 def load_seconds(parameters: int) -> float:
@@ -96,61 +114,61 @@ class LayerClock:
     ) -> None:
         self._expected = layer_seconds(config, out, columns, device)
         self._sweeps = max(1, config.sweeps)
-        self._rounds = 0
+        self._searches = sum(len(config.search.steps(n + 1)) for n in range(config.sweeps))
+        self._rounds, self._done, self._phase = 0, 0, ("init", 0)
 
     def share(self, tick: Tick) -> float:
         """The share of the expected seconds that lies behind this tick."""
-        expected, sweep, info = self._expected, tick.sweep, tick.info
+        expected, info = self._expected, tick.info
         if isinstance(info, InitInfo):
             self._rounds += 1
             passed = expected.init * self._rounds / (self._rounds + KMEANS_ROUNDS)  # below 1
+            return min(1.0, passed / max(expected.total, 1e-9))
+        if (tick.phase, tick.sweep) != self._phase:  # the searches finished before this phase
+            self._done += self._phase[0] not in ("init", "refit")
+            self._phase = (tick.phase, tick.sweep)
+        searched, refits = float(self._done), self._done + 1.0
+        if isinstance(info, SweepInfo):
+            searched += info.done / info.total
         else:
-            searched, refits = sweep - 1.0, float(sweep)
-            if isinstance(info, BeamInfo):
-                searched += info.done / info.total
-            else:
-                refits += min(1.0, info.step / REFIT_STEPS) - 1
-            passed = expected.init + expected.refit * refits / (self._sweeps + 1)
-            passed += expected.search * searched / self._sweeps
+            refits += min(1.0, info.step / REFIT_STEPS) - 1
+        passed = expected.init + expected.refit * refits / (self._searches + 1)
+        passed += expected.search * searched / max(1, self._searches)
         return min(1.0, passed / max(expected.total, 1e-9))
 
     def words(self, tick: Tick) -> str:
         """What is being done, for a progress line."""
         if isinstance(tick.info, InitInfo):
             return f"codebook {tick.info.book + 1}, EM in the metric of the {tick.info.metric}"
-        name = "beam search" if isinstance(tick.info, BeamInfo) else "least squares"
+        name = PHASES[tick.phase]
         return f"{name}, sweep {min(tick.sweep, self._sweeps)} of at most {self._sweeps}"
 
 
 def layer_bytes(config: LayerConfig, out: int, columns: int) -> int:
-    """Peak bytes of `layer.quantize` beside the model: problem, float64 copies and work space."""
+    """Peak bytes of `layer.quantize` beside the model: problem, factor and work space."""
     scheme = config.scheme
-    problem = 4 * (out * columns + 2 * columns**2)
-    copies = 8 * (4 * out * columns + 2 * columns**2)  # weight, decoded, pulls, sums; H twice
-    rows = min(out, beam.rows_at_once(config.beam.width, columns, scheme.size))
-    search = 4 * rows * config.beam.width * (3 * columns + 2 * scheme.size)
-    search += 4 * columns**2  # H in visiting order
-    groups = columns // scheme.group
-    em = 8 * max(clustering.CHUNK, out * scheme.size) + 8 * scheme.size * (groups + scheme.group**2)
-    return problem + copies + max(search, em)
+    hessians = 2 + ("feedback" in config.search.steps(1))
+    hessians += config.regularisation != Regularisation()
+    problem = 4 * (3 * out * columns + hessians * columns**2)
+    words = 4 * scheme.codebooks * scheme.size * scheme.group
+    sums = 8 * scheme.codebooks * scheme.size * (scheme.group**2 + 4 * scheme.group)
+    tables = sweep.PANEL // scheme.group * words if words < 4 * sweep.TABLES else words
+    return problem + sums + 2 * tables + WORK_BYTES
 
 
 @lru_cache(maxsize=8)
 def rates_of(device: torch.device) -> Rates:
-    """Measure this machine once; a fraction of a second."""
+    """Measure this machine once; a fraction of a second once the kernels are compiled."""
     tall = _random(out=128, columns=512, scheme=Scheme(1, 8, 8), device=device)
-    em = _em_seconds(*tall)
-    visit = _sweep_seconds(*_random(8, 128, Scheme(1, 1, 8), device), width=1) / 16
-    scores = _sweep_seconds(*tall, width=8)
+    scores = _sweep_seconds(*tall, width=8) / (128 * 64 * 8 * 256)
     wide = _random(out=128, columns=1024, scheme=Scheme(1, 1, 8), device=device)
-    pulls = _sweep_seconds(*wide, width=8)
-    score = max(0.0, scores - 64 * visit) / (128 * 64 * 8 * 256)
+    pulls = _sweep_seconds(*wide, width=8) / (128 * 128 * 8 * 512)
     return Rates(
-        em_score=em / (128 * 64 * 256),
-        visit=visit,
-        search_score=score,
-        pull=max(0.0, pulls - 128 * visit) / (128 * 128 * 8 * 512),
-        refit_product=_refit_seconds(*tall) / (2 * 128 * 512**2),
+        em_score=_em_seconds(*tall) / (128 * 64 * 256),
+        search_score=scores,
+        pull=pulls,
+        refit_product=_refit_seconds(*tall) / (128 * 512**2),
+        factor_product=_fastest(lambda: feedback.factor(tall[0], 8)) / (512**3 / 3),
         forward_flop=_forward_seconds(device) / (2 * 256 * 512 * 1536),
     )
 
@@ -179,8 +197,8 @@ def _sweep_seconds(problem: LayerProblem, weight: AdditiveWeight, width: int) ->
 
 
 def _refit_seconds(problem: LayerProblem, weight: AdditiveWeight) -> float:
-    equations, state = codebooks.start(problem, weight)
-    return _fastest(lambda: codebooks.step(equations, state))
+    config = RefitConfig(REFIT_STEPS, rtol=-1.0)
+    return _fastest(lambda: codebooks.run(problem, weight, config))
 
 
 def _forward_seconds(device: torch.device) -> float:

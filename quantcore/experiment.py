@@ -22,7 +22,6 @@ from transformers import PreTrainedModel
 
 from quantcore import corpora, evaluate, machine, problems, results, sources
 from quantcore import estimate as estimates
-from quantcore.beam import BeamConfig
 from quantcore.blocks import LayerInfo, layer_info
 from quantcore.errors import InputError, SourceError
 from quantcore.estimate import LayerClock
@@ -32,6 +31,7 @@ from quantcore.objective import LayerProblem, Regularisation
 from quantcore.problems import TextConfig
 from quantcore.progress import Meter, Observe
 from quantcore.results import Document
+from quantcore.search import SearchConfig
 from quantcore.sources import LoadedModel
 from quantcore.weight import AdditiveWeight, Scheme
 
@@ -49,7 +49,8 @@ class Experiment:
         scheme: Codebooks, bits and group size.
         inits: Initialisers to compare.
         seeds: Each initialiser is run once with every seed.
-        beam: Width of the search.
+        search: How codes are searched, one of `search.SEARCHES`.
+        beam: Hypotheses the search keeps for each row; None is the search's own default.
         sweeps: Most rounds of refit and search.
         damping: See `objective.Regularisation`.
         shrinkage: See `objective.Regularisation`.
@@ -67,7 +68,8 @@ class Experiment:
     scheme: Scheme = field(default_factory=Scheme)
     inits: tuple[str, ...] = ("greedy", "oa-em")
     seeds: tuple[int, ...] = (0,)
-    beam: int = 8
+    search: str = "feedback-descent"
+    beam: int | None = None
     sweeps: int = 4
     damping: float = 0.0
     shrinkage: float = 0.0
@@ -101,7 +103,7 @@ class Experiment:
         return LayerConfig(
             scheme=self.scheme,
             init=InitConfig(init),
-            beam=BeamConfig(self.beam),
+            search=SearchConfig(self.search, self.beam),
             sweeps=self.sweeps,
             regularisation=Regularisation(self.damping, self.shrinkage),
         )

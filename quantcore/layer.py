@@ -1,13 +1,16 @@
 r"""One layer end to end: first codes and codebooks, then refit and search in turn.
 
     init                     first codes, codebooks and scales
-    repeat for each sweep    refit   codebooks and scales for the codes (least squares)
-                             search  codes for the codebooks (beam)
+    repeat for each sweep
+      for each search of it  refit   codebooks and scales for the codes (least squares)
+                             search  codes for the codebooks
     refit                    once more, for the last codes
 
-Every step minimizes over the regularised calibration Hessian and none raises that error; the sweeps
-stop early once one gains too little. The trace records each phase with the plain errors,
-calibration and held-out, and the seconds of work so far (without the time to measure the errors).
+Everything minimizes over the regularised calibration Hessian. Only error feedback, which encodes
+anew, can come out worse than it went in; a sweep that ends worse than it began is undone, so the
+state that is kept never gets worse. The sweeps stop early once one gains too little. The trace
+records each phase with the plain errors, calibration and held-out, and the seconds of work so far
+(without the time to measure the errors).
 """
 
 import time
@@ -17,12 +20,13 @@ from typing import NamedTuple
 
 import torch
 
-from quantcore import beam, codebooks, init
-from quantcore.beam import BeamConfig, BeamInfo
+from quantcore import codebooks, init
 from quantcore.codebooks import RefitConfig, RefitInfo
 from quantcore.errors import InputError
 from quantcore.init import InitConfig, InitInfo
 from quantcore.objective import Errors, LayerProblem, Regularisation
+from quantcore.search import SearchConfig, Searcher
+from quantcore.sweep import SweepInfo
 from quantcore.weight import AdditiveWeight, Scheme
 
 
@@ -33,7 +37,7 @@ class LayerConfig:
     Attributes:
         scheme: Codebooks, bits and group size.
         init: The initialiser.
-        beam: The search over codes.
+        search: The search over codes.
         refit: The least squares for codebooks.
         sweeps: Most rounds of refit and search; 0 leaves the initialisation as it is.
         rtol: Stop once a sweep lowers the error by no more than this share of it.
@@ -42,7 +46,7 @@ class LayerConfig:
 
     scheme: Scheme = field(default_factory=Scheme)
     init: InitConfig = field(default_factory=InitConfig)
-    beam: BeamConfig = field(default_factory=BeamConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
     refit: RefitConfig = field(default_factory=RefitConfig)
     sweeps: int = 4
     rtol: float = 1e-3
@@ -56,7 +60,7 @@ class LayerConfig:
 class Phase(NamedTuple):
     """A finished phase: what it ended at and the seconds of work until then."""
 
-    phase: str  # "init", "refit" or "search"
+    phase: str  # "init", "refit", or the search: "beam", "descent" or "feedback"
     sweep: int  # 0 for init, 1 for the first sweep
     errors: Errors
     seconds: float
@@ -67,7 +71,7 @@ class Tick(NamedTuple):
 
     phase: str
     sweep: int
-    info: InitInfo | RefitInfo | BeamInfo
+    info: InitInfo | RefitInfo | SweepInfo
 
 
 Observe = Callable[[Phase | Tick], None]
@@ -77,51 +81,66 @@ class LayerState(NamedTuple):
     """The best weight so far and how it came about."""
 
     weight: AdditiveWeight
+    error: float  # on the Hessian that the algorithms see
     trace: tuple[Phase, ...]
 
 
-def start(
-    problem: LayerProblem, config: LayerConfig, rng: torch.Generator, observe: Observe
-) -> LayerState:
+@dataclass(frozen=True)
+class Run:
+    """What stays the same over the phases of one layer."""
+
+    problem: LayerProblem
+    seen: LayerProblem  # with the regularised Hessian
+    config: LayerConfig
+    searcher: Searcher
+    rng: torch.Generator
+    observe: Observe
+
+    @classmethod
+    def of(
+        cls, problem: LayerProblem, config: LayerConfig, rng: torch.Generator, observe: Observe
+    ) -> "Run":
+        """Regularise, once."""
+        seen = problem.regularised(config.regularisation)
+        searcher = Searcher(seen, config.search, config.scheme.group)
+        return cls(problem, seen, config, searcher, rng, observe)
+
+
+def start(run: Run) -> LayerState:
     """Initialise."""
-    seen = problem.regularised(config.regularisation)
+    config = run.config
 
-    def initialise() -> AdditiveWeight:
-        return init.run(seen, config.scheme, config.init, rng, _ticks(observe, "init", 0))
+    def work(seen: Callable[[InitInfo], None]) -> AdditiveWeight:
+        return init.run(run.seen, config.scheme, config.init, run.rng, seen)
 
-    return _phase(problem, (), ("init", 0), initialise, observe)
-
-
-def step(
-    problem: LayerProblem,
-    state: LayerState,
-    config: LayerConfig,
-    rng: torch.Generator,
-    observe: Observe,
-) -> LayerState:
-    """One sweep: refit the codebooks and scales, then search the codes."""
-    state = refit(problem, state, config, observe)
-    sweep = state.trace[-1].sweep
-    seen, before = problem.regularised(config.regularisation), state.weight
-
-    def search() -> AdditiveWeight:
-        ticks = _ticks(observe, "search", sweep)
-        return beam.run(seen, before, config.beam, rng, ticks)
-
-    return _phase(problem, state.trace, ("search", sweep), search, observe)
+    return _phase(run, (), ("init", 0), work)
 
 
-def refit(
-    problem: LayerProblem, state: LayerState, config: LayerConfig, observe: Observe
-) -> LayerState:
+def step(run: Run, state: LayerState) -> LayerState:
+    """One sweep, undone if it ends worse than it began."""
+    before, sweep = state, state.trace[-1].sweep + 1
+    for name in run.config.search.steps(sweep):
+        state = refit(run, state, sweep)
+        weight = state.weight
+
+        def work(
+            seen: Callable[[SweepInfo], None],
+            name: str = name,
+            weight: AdditiveWeight = weight,
+        ) -> AdditiveWeight:
+            return run.searcher.run(name, weight, run.rng, seen)
+
+        state = _phase(run, state.trace, (name, sweep), work)
+    return state if state.error <= before.error else before._replace(trace=state.trace)
+
+
+def refit(run: Run, state: LayerState, sweep: int) -> LayerState:
     """Codebooks and scales for the present codes."""
-    sweep = state.trace[-1].sweep + 1
-    seen, before = problem.regularised(config.regularisation), state.weight
 
-    def fit() -> AdditiveWeight:
-        return codebooks.run(seen, before, config.refit, _ticks(observe, "refit", sweep))
+    def work(seen: Callable[[RefitInfo], None]) -> AdditiveWeight:
+        return codebooks.run(run.seen, state.weight, run.config.refit, seen)
 
-    return _phase(problem, state.trace, ("refit", sweep), fit, observe)
+    return _phase(run, state.trace, ("refit", sweep), work)
 
 
 def quantize(
@@ -148,36 +167,31 @@ def quantize(
     >>> config = LayerConfig(Scheme(codebooks=2, bits=4, group=4), sweeps=1)
     >>> state = quantize(LayerProblem.weight_only(weight), config, torch.Generator().manual_seed(0))
     >>> [phase.phase for phase in state.trace]
-    ['init', 'refit', 'search', 'refit']
+    ['init', 'refit', 'feedback', 'refit', 'descent', 'refit']
     """
-    seen = problem.regularised(config.regularisation)
-    state = start(problem, config, rng, observe)
-    error = seen.errors(state.weight.dense()).error
+    run = Run.of(problem, config, rng, observe)
+    state = start(run)
     for _ in range(config.sweeps):
-        state = step(problem, state, config, rng, observe)
-        before, error = error, seen.errors(state.weight.dense()).error
-        if before - error <= config.rtol * before:
+        before = state.error
+        state = step(run, state)
+        if before - state.error <= config.rtol * before:
             break
-    return refit(problem, state, config, observe) if config.sweeps else state
+    return refit(run, state, state.trace[-1].sweep + 1) if config.sweeps else state
 
 
 def _phase(
-    problem: LayerProblem,
+    run: Run,
     trace: tuple[Phase, ...],
     name: tuple[str, int],
-    work: Callable[[], AdditiveWeight],
-    observe: Observe,
+    work: Callable[[Callable[..., None]], AdditiveWeight],
 ) -> LayerState:
     """Do the work of one phase and enter it in the trace."""
     begun = time.perf_counter()
-    weight = work()
+    weight = work(lambda info: run.observe(Tick(*name, info)))
     seconds = time.perf_counter() - begun + (trace[-1].seconds if trace else 0.0)
-    phase = Phase(*name, problem.errors(weight.dense()), seconds)
-    observe(phase)
-    return LayerState(weight, (*trace, phase))
-
-
-def _ticks(
-    observe: Observe, phase: str, sweep: int
-) -> Callable[[InitInfo | RefitInfo | BeamInfo], None]:
-    return lambda info: observe(Tick(phase, sweep, info))
+    dense = weight.dense()
+    errors = run.problem.errors(dense)
+    error = errors.error if run.seen is run.problem else run.seen.error(dense)
+    phase = Phase(*name, errors, seconds)
+    run.observe(phase)
+    return LayerState(weight, error, (*trace, phase))

@@ -27,6 +27,8 @@ from torch import Tensor
 
 from quantcore.errors import InputError, ProblemError
 
+CHUNK = 1 << 22  # numbers of a tall product held at once
+PANEL = 1024  # columns of H held in float64 at once
 SYMMETRY = 1e-3  # largest |H - H^T| accepted, as a share of the largest |H|
 
 
@@ -107,19 +109,28 @@ class LayerProblem:
         """Expected squared output error of each row on the calibration Hessian."""
         return _row_errors(self.weight - approx, self.hessian)
 
+    def error(self, approx: Float[Tensor, "out columns"]) -> float:
+        """The error of `approx` on the calibration Hessian."""
+        return self.row_errors(approx).mean().item()
+
     def errors(self, approx: Float[Tensor, "out columns"]) -> "Errors":
         """The error of `approx`, absolute and relative, on calibration and held-out text."""
         delta = self.weight - approx
-        error = _row_errors(delta, self.hessian).mean().item()
+        error = self.error(approx)
         heldout = None
         if self.heldout_hessian is not None and self.heldout_energy is not None:
             heldout = _row_errors(delta, self.heldout_hessian).mean().item() / self.heldout_energy
         return Errors(error, error / self.energy, heldout)
 
     @cached_property
+    def row_energies(self) -> Float[Tensor, " out"]:
+        """The error of Q = 0 in each row on the calibration Hessian."""
+        return _row_errors(self.weight, self.hessian)
+
+    @property
     def energy(self) -> float:
-        """The error of Q = 0 on the calibration Hessian, what relative errors divide by."""
-        return _row_errors(self.weight, self.hessian).mean().item()
+        """The same averaged over rows, what relative errors divide by."""
+        return self.row_energies.mean().item()
 
     @cached_property
     def heldout_energy(self) -> float | None:
@@ -144,12 +155,39 @@ class Errors:
     heldout_relative: float | None
 
 
+def row_chunks(out: int, columns: int) -> list[slice]:
+    """Slices of rows that hold no more than `CHUNK` numbers each."""
+    rows = max(1, CHUNK // columns)
+    return [slice(first, min(first + rows, out)) for first in range(0, out, rows)]
+
+
+def pulls_of(
+    delta: Float[Tensor, "rows columns"], hessian: Float[Tensor, "columns columns"]
+) -> Float[Tensor, "rows columns"]:
+    """The product delta H in float64: inputs with enormous outliers cancel badly in float32."""
+    exact = delta.double()
+    pulls = torch.empty_like(exact)
+    for first in range(0, len(hessian), PANEL):
+        some = slice(first, first + PANEL)
+        pulls[:, some] = exact @ hessian[:, some].double()
+    return pulls
+
+
 def _row_errors(
     delta: Float[Tensor, "out columns"], hessian: Float[Tensor, "columns columns"]
 ) -> Float[Tensor, " out"]:
-    # float64: inputs with enormous outliers cancel badly in float32
-    delta = delta.double()
-    return ((delta @ hessian.double()) * delta).sum(1)
+    """The error delta H delta^T of each row in float64, from one triangle of H."""
+    errors = delta.new_zeros(len(delta), dtype=torch.float64)
+    for first in range(0, len(hessian), PANEL):
+        here, before = slice(first, first + PANEL), slice(0, first)
+        own, across = hessian[here, here].double(), hessian[before, here].double()
+        for rows in row_chunks(*delta.shape):
+            part = delta[rows, here].double()
+            pulls = part @ own
+            if first:
+                pulls.addmm_(delta[rows, before].double(), across, alpha=2)
+            errors[rows] += (pulls * part).sum(1)
+    return errors
 
 
 def _check_weight(weight: Tensor) -> None:
@@ -172,15 +210,26 @@ def _check_hessian(name: str, hessian: Tensor, weight: Tensor) -> None:
             f"{name} is {_shape(hessian)}, but the weight is {_shape(weight)}; "
             f"it must be {columns}x{columns}"
         )
-    if not torch.isfinite(hessian).all():
+    low, high = hessian.aminmax()  # NaN and infinity go through both
+    largest = max(-low, high)
+    if not torch.isfinite(largest):
         raise ProblemError(f"{name} has NaN or infinite entries; measure it again")
-    if (hessian - hessian.T).abs().max() > SYMMETRY * hessian.abs().max():
+    if not _symmetric(hessian, SYMMETRY * float(largest)):
         raise ProblemError(f"{name} must be symmetric; it should be X^T X / tokens")
     if not (hessian.diagonal() >= 0).all() or not hessian.diagonal().any():
         raise ProblemError(
             f"{name} must have a diagonal that is nowhere negative and not all zero; "
             "it should be X^T X / tokens"
         )
+
+
+def _symmetric(hessian: Tensor, tolerance: float) -> bool:
+    """Whether no entry differs from its mirror by more; panel by panel, H may fill the memory."""
+    for first in range(0, len(hessian), PANEL):
+        some = slice(first, first + PANEL)
+        if ((hessian[some] - hessian[:, some].T).abs() > tolerance).any():
+            return False
+    return True
 
 
 def _shape(tensor: Tensor) -> str:

@@ -86,7 +86,8 @@ def add_phase(run: Document, phase: Phase) -> None:
     if phase.phase == "init":
         run.update({f"init_{name}": value for name, value in measured.items()})
     seconds = run["seconds"]
-    seconds[phase.phase] += phase.seconds - seconds["total"]
+    kind = phase.phase if phase.phase in {"init", "refit"} else "search"
+    seconds[kind] += phase.seconds - seconds["total"]
     seconds["total"] = phase.seconds
     run["trace"].append(entry)
 

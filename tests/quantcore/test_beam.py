@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from quantcore import beam
+from quantcore import beam, sweep
 from quantcore.beam import BeamConfig
 from quantcore.errors import Cancelled, InputError
 from quantcore.objective import LayerProblem
@@ -48,7 +48,7 @@ def test_no_row_gets_worse(rng, width, outliers, shuffle):
     case = cases.make(rng, 8, 6, Scheme(2, 3, 4), outliers)
     weight = case.weight
     for _ in range(3):
-        after = beam.run(case.problem, weight, BeamConfig(width, shuffle), rng)
+        after = beam.run(case.problem, weight, BeamConfig(width, shuffle=shuffle), rng)
         assert (row_errors(case, after) <= row_errors(case, weight)).all()
         weight = after
     assert row_errors(case, weight).sum() < row_errors(case, case.weight).sum()
@@ -57,7 +57,8 @@ def test_no_row_gets_worse(rng, width, outliers, shuffle):
 def test_rows_in_chunks_find_the_same(rng, monkeypatch):
     case = cases.make(rng, 7, 5)
     whole = beam.run(case.problem, case.weight, BeamConfig(4), rng)
-    monkeypatch.setattr(beam, "CHUNK", 1)
+    monkeypatch.setattr(sweep, "CHUNK", 1)
+    monkeypatch.setattr(sweep, "PANEL", 2)
     seen = []
     parts = beam.run(case.problem, case.weight, BeamConfig(4), rng, seen.append)
     assert torch.equal(whole.codes, parts.codes)
@@ -89,6 +90,21 @@ def test_shuffled_search_is_the_natural_one_on_shuffled_columns(rng):
     assert not torch.equal(got.codes, beam.run(case.problem, case.weight, BeamConfig(3), rng).codes)
 
 
+@pytest.mark.parametrize("books", [1, 2, 3])
+def test_descent_over_all_candidates_leaves_no_better_words_for_any_group(rng, books):
+    """With all partial choices kept, each group ends at its best words given the other groups."""
+    case = cases.make(rng, 4, 1, Scheme(books, 2, 3))
+    found = beam.run(case.problem, case.weight, BeamConfig(1, candidates=4**books), rng)
+    for o in range(4):
+        want, _ = oracles.best_row_codes(
+            case.problem.weight[o],
+            case.problem.hessian,
+            case.weight.codebooks,
+            case.weight.scales[o],
+        )
+        assert torch.equal(found.codes[o], want)
+
+
 def test_scaling_the_hessian_moves_no_code(rng):
     case = cases.make(rng, 6, 5)
     scaled = LayerProblem(case.problem.weight, 64 * case.problem.hessian)
@@ -96,7 +112,8 @@ def test_scaling_the_hessian_moves_no_code(rng):
     assert torch.equal(one.codes, beam.run(scaled, case.weight, BeamConfig(4), rng).codes)
 
 
-def test_nothing_is_written_to_and_stopping_is_immediate(rng):
+def test_nothing_is_written_to_and_stopping_is_immediate(rng, monkeypatch):
+    monkeypatch.setattr(sweep, "PANEL", 1)
     case = cases.make(rng, 6, 5)
     before = case.weight.codes.clone()
 

@@ -36,14 +36,6 @@ def test_assign_equals_exhaustive_search(problem, rng):
             assert float(state.costs[o, j]) == pytest.approx(min(costs), rel=1e-4, abs=1e-5)
 
 
-def test_assign_is_the_same_in_any_chunking(problem, rng, monkeypatch):
-    state = clustering.start(problem, 5, rng)
-    monkeypatch.setattr(clustering, "CHUNK", 1)
-    codes, costs = clustering.assign(problem, state.codebook)
-    assert torch.equal(codes, state.codes)
-    torch.testing.assert_close(costs, state.costs)
-
-
 def test_objective_equals_loops(problem, rng):
     state = clustering.start(problem, 5, rng)
     want = oracles.em_objective(problem, state.codebook, state.codes)

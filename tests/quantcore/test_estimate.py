@@ -3,10 +3,10 @@ import pytest
 import torch
 
 from quantcore import estimate, layer
-from quantcore.beam import BeamConfig
 from quantcore.estimate import LayerClock, Rates
 from quantcore.init import INITIALISERS, InitConfig
 from quantcore.layer import LayerConfig, Tick
+from quantcore.search import SEARCHES, SearchConfig
 from quantcore.weight import Scheme
 
 SCHEME = Scheme(2, 3, 4)
@@ -15,17 +15,25 @@ SCHEME = Scheme(2, 3, 4)
 @pytest.fixture(autouse=True)
 def unit_rates(monkeypatch):
     """A machine that takes a second for every piece of work."""
-    monkeypatch.setattr(estimate, "rates_of", lambda device: Rates(1.0, 1.0, 1.0, 1.0, 1.0, 1.0))
+    monkeypatch.setattr(estimate, "rates_of", lambda device: Rates(*[1.0] * 6))
 
 
 def test_seconds_by_hand():
-    config = LayerConfig(scheme=SCHEME, init=InitConfig("greedy"), beam=BeamConfig(2), sweeps=3)
+    search = SearchConfig("beam", 2)
+    config = LayerConfig(scheme=SCHEME, init=InitConfig("greedy"), search=search, sweeps=3)
     found = estimate.layer_seconds(config, 5, 12)  # 15 groups, 3 a row
     assert found.init == estimate.KMEANS_ROUNDS * 2 * 15 * 8
-    assert found.search == 3 * (3 * 2 + 15 * 2 * 2 * 8 + 15 * 2 * 6)
-    steps = estimate.FIRST_REFIT_STEPS + 3 * estimate.REFIT_STEPS
-    assert found.refit == steps * 2 * 5 * 12**2
+    assert found.search == 3 * (15 * (2 + 2) * 8 + 15 * 2 * 6)
+    assert found.refit == 4 * 5 * 12**2
     assert found.total == found.init + found.refit + found.search
+
+
+def test_feedback_by_hand():
+    search = SearchConfig(candidates=4, feedback_sweeps=1)
+    config = LayerConfig(scheme=SCHEME, init=InitConfig("greedy"), search=search, sweeps=2)
+    found = estimate.layer_seconds(config, 5, 12)  # feedback and descent, then descent
+    assert found.search == pytest.approx(12**3 / 3 + 3 * (15 * (1 + 4) * 8 + 15 * 6))
+    assert found.refit == 4 * 5 * 12**2
 
 
 def test_more_work_takes_longer():
@@ -36,7 +44,7 @@ def test_more_work_takes_longer():
 
     assert total(out=128) > total()
     assert total(columns=128) > total()
-    assert total(beam=BeamConfig(16)) > total()
+    assert total(search=SearchConfig(width=16)) > total()
     assert total(sweeps=8) > total()
     assert total(scheme=Scheme(2, 4, 4)) > total()
     assert total(init=InitConfig("oa-em")) > total(init=InitConfig("greedy"))
@@ -45,14 +53,18 @@ def test_more_work_takes_longer():
 def test_bytes_cover_the_matrices_and_grow_with_the_codebooks():
     small = estimate.layer_bytes(LayerConfig(scheme=Scheme(2, 8, 8)), 4096, 4096)
     large = estimate.layer_bytes(LayerConfig(scheme=Scheme(1, 16, 8)), 4096, 4096)
-    assert small > 4 * 3 * 4096**2
-    assert large > small + 7 * 4096 * 65536  # scores of one group of every row, in two copies
+    assert small > 4 * 5 * 4096**2  # three Hessians: two texts and the factor
+    assert large > small + 8 * 65536 * 64  # the sums A_k
+    plain = LayerConfig(search=SearchConfig("beam"))
+    assert estimate.layer_bytes(plain, 64, 4096) < estimate.layer_bytes(LayerConfig(), 64, 4096)
 
 
 @pytest.mark.parametrize("name", INITIALISERS)
-def test_the_clock_runs_forward_and_ends_near_one(rng, name):
+@pytest.mark.parametrize("search", SEARCHES)
+def test_the_clock_runs_forward_and_ends_near_one(rng, name, search):
     problem = cases.make(rng, 24, 8, SCHEME).problem
-    config = LayerConfig(scheme=SCHEME, init=InitConfig(name), sweeps=3, rtol=-1.0)
+    init, how = InitConfig(name), SearchConfig(search)
+    config = LayerConfig(scheme=SCHEME, init=init, search=how, sweeps=3, rtol=-1.0)
     clock, shares, words = LayerClock(config, 24, 32), [], []
 
     def watch(info):
@@ -65,4 +77,5 @@ def test_the_clock_runs_forward_and_ends_near_one(rng, name):
     assert shares[0] > 0
     assert 0.9 < shares[-1] <= 1
     assert "codebook 1, EM in the metric of the weights" in words
-    assert "beam search, sweep 3 of at most 3" in words
+    last = estimate.PHASES[how.steps(3)[-1]]
+    assert f"{last}, sweep 3 of at most 3" in words

@@ -6,6 +6,7 @@ import pytest
 
 from quantcore import __main__ as cli
 from quantcore import experiment, files
+from quantcore.search import DEFAULT_WIDTHS
 from quantcore.weight import Scheme
 
 
@@ -66,6 +67,38 @@ def test_the_initialisers_are_those_named(run, problem, tmp_path):
     assert {r["init"] for r in json.loads(path.read_text())["runs"]} == {"oa-em-adam"}
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], "search feedback-descent, beam 1"),
+        (["--search", "feedback"], "search feedback, beam 1"),
+        (["--search", "descent", "--beam", 2], "search descent, beam 2"),
+        (["--search", "beam"], "search beam, beam 8"),
+    ],
+)
+def test_the_search_is_the_one_named_and_has_its_own_width(run, problem, tmp_path, options, words):
+    path = tmp_path / "result.json"
+    code, out, _ = run(*problem, *SCHEME, "--init", "greedy", *options, "--json", path)
+    assert code == 0
+    assert words in out
+    document = json.loads(path.read_text())
+    given = dict(zip(options[::2], options[1::2], strict=True))
+    assert document["config"]["search"] == given.get("--search", "feedback-descent")
+    assert document["config"]["beam"] == given.get("--beam")
+    found = {entry["phase"] for entry in document["runs"][0]["trace"]} - {"init", "refit"}
+    assert found == set(document["config"]["search"].split("-"))
+
+
+def test_help_names_the_searches_and_their_widths(run):
+    out = " ".join(run("layer", "--help")[1].replace("│", " ").split())
+    assert "How codes are searched: feedback-descent, feedback, descent, beam." in out
+    assert "8 for beam and 1 for the others." in out
+
+
+def test_the_help_may_say_one_width_for_all_but_the_beam():
+    assert {width for name, width in DEFAULT_WIDTHS.items() if name != "beam"} == {1}
+
+
 def test_interrupting_keeps_the_runs_and_the_same_command_goes_on(
     run, problem, tmp_path, monkeypatch
 ):
@@ -103,6 +136,8 @@ def test_interrupting_keeps_the_runs_and_the_same_command_goes_on(
         (["layer", "--layer", "x", "--bpp", "2", "--bits", "8"], "give either --bpp or --bits"),
         (["layer", "--layer", "x", "--seeds", "0"], "--seeds must be at least 1, got 0"),
         (["layer", "--layer", "x", "--init", "magic"], "there is no initialiser 'magic'"),
+        (["layer", "--layer", "x", "--search", "magic"], "there is no search 'magic'; choose one"),
+        (["layer", "--layer", "x", "--beam", "0"], "beam width must be at least 1, got 0"),
         (["layer", "--layer", "x", "--device", "cuda:99"], "device cuda:99 is not there"),
         (["layers", "--model", "./no/such/folder"], "no/such/folder"),
     ],
@@ -139,6 +174,9 @@ def test_another_experiments_result_is_not_overwritten(run, problem, tmp_path):
     assert code == cli.BAD_INPUT
     assert "holds the result of another experiment (with other seeds, beam)" in err
     assert path.read_text() == before
+    code, _, err = run(*problem, *SCHEME, "--search", "beam", "--json", path)
+    assert code == cli.BAD_INPUT
+    assert "(with other search)" in err
     assert run(*problem, *SCHEME, "--json", path)[0] == 0
 
 

@@ -6,8 +6,9 @@ import torch
 
 from quantcore import results
 from quantcore.evaluate import Perplexity
-from quantcore.layer import LayerState, Phase
+from quantcore.layer import LayerConfig, LayerState, Phase, quantize
 from quantcore.objective import Errors
+from quantcore.search import SEARCHES, SearchConfig
 from quantcore.weight import Scheme
 
 
@@ -16,7 +17,9 @@ def test_a_runs_document_by_hand(rng):
     phases = (
         Phase("init", 0, Errors(4.0, 0.4, 0.5), 1.0),
         Phase("refit", 1, Errors(3.0, 0.3, 0.4), 1.5),
-        Phase("search", 1, Errors(2.0, 0.2, 0.35), 4.0),
+        Phase("feedback", 1, Errors(3.5, 0.35, 0.45), 2.5),
+        Phase("refit", 1, Errors(3.2, 0.32, 0.4), 2.75),
+        Phase("descent", 1, Errors(2.0, 0.2, 0.35), 4.0),
         Phase("refit", 2, Errors(1.0, 0.1, None), 4.25),
     )
     run = results.begin_run("oa-em", 7)
@@ -26,15 +29,32 @@ def test_a_runs_document_by_hand(rng):
     assert (run["init_error"], run["init_relative_error"]) == (4.0, 0.4)
     assert run["init_heldout_relative_error"] == 0.5
     assert (run["error"], run["relative_error"], run["heldout_relative_error"]) == (1.0, 0.1, None)
-    assert run["seconds"] == {"init": 1.0, "refit": 0.75, "search": 2.5, "total": 4.25}
-    assert [entry["phase"] for entry in run["trace"]] == ["init", "refit", "search", "refit"]
-    assert run["trace"][2]["seconds"] == 4.0
-    results.end_run(run, LayerState(weight, phases))
+    assert run["seconds"] == {"init": 1.0, "refit": 1.0, "search": 2.25, "total": 4.25}
+    assert [(entry["phase"], entry["sweep"]) for entry in run["trace"]] == [
+        ("init", 0), ("refit", 1), ("feedback", 1), ("refit", 1), ("descent", 1), ("refit", 2),
+    ]  # fmt: skip
+    assert run["trace"][4]["seconds"] == 4.0
+    results.end_run(run, LayerState(weight, 1.0, phases))
     assert run["complete"]
     assert [sum(book) for book in run["usage"]] == [21, 21]
     assert run["usage"][0] == sorted(run["usage"][0], reverse=True)
     assert run["used"] == [sum(count > 0 for count in book) for book in run["usage"]]
     json.dumps(run, allow_nan=False)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_every_searchs_phases_are_counted_as_search(search, rng):
+    case = cases.make(rng, 8, 3, Scheme(2, 3, 4))
+    config = LayerConfig(Scheme(2, 3, 4), search=SearchConfig(search), sweeps=2)
+    run = results.begin_run("greedy", 0)
+    state = quantize(case.problem, config, rng)
+    for phase in state.trace:
+        results.add_phase(run, phase)
+    seconds = run["seconds"]
+    assert seconds["search"] > 0
+    parts = seconds["init"] + seconds["refit"] + seconds["search"]
+    assert parts == pytest.approx(seconds["total"])
+    assert {entry["phase"] for entry in run["trace"]} <= {"init", "refit", *search.split("-")}
 
 
 def test_facts_of_the_papers_layer():

@@ -1,0 +1,84 @@
+"""The inner loops, each in several makes with one signature; `chosen` picks.
+
+    naive.py       plain torch, any device and dtype: the meaning of each kernel
+    cpu_*.py       compiled for the CPU, float32
+    *_triton.py    for CUDA devices
+
+Bare tensors in, bare tensors out; nothing here knows a layer or a scheme. A compiled module is
+imported when it is first called: starting numba or Triton takes a while.
+"""
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quantcore.kernels import naive
+from quantcore.kernels.panel import Panel, Rows, Visited
+
+_FAST = {
+    "cpu": {
+        "assign": "cpu_assign",
+        "codeword_sums": "cpu_assign",
+        "visit": "cpu_search",
+        "decode": "cpu_codes",
+        "sum_by_code": "cpu_codes",
+        "matmul": "cpu_matmul",
+    },
+    "cuda": {
+        "assign": "assign_triton",
+        "best": "best_triton",
+        "decode": "decode_triton",
+        "matmul": "matmul_triton",
+    },
+}
+
+
+def chosen(kernel: str, like: Tensor) -> Callable[..., Any]:
+    """The make of `kernel` for tensors like this one: the fast one where there is, else naive."""
+    device = like.device.type
+    fast = _FAST.get(device, {}).get(kernel)
+    if device == "cpu" and like.dtype != torch.float32:
+        fast = None
+    if device == "cuda" and find_spec("triton") is None:
+        fast = None
+    return getattr(import_module(f"quantcore.kernels.{fast or 'naive'}"), kernel)  # type: ignore[no-any-return]
+
+
+def assign(vectors: Tensor, metrics: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
+    """Each vector's nearest codeword in its group's metric, and the squared distance."""
+    return chosen("assign", codebook)(vectors, metrics, codebook)  # type: ignore[no-any-return]
+
+
+def codeword_sums(
+    vectors: Tensor, metrics: Tensor, row_weights: Tensor, codes: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
+    """The sums A_k and b_k of every codeword, in float64."""
+    make = chosen("codeword_sums", vectors)
+    return make(vectors, metrics, row_weights, codes, size)  # type: ignore[no-any-return]
+
+
+def decode(codes: Tensor, codebooks: Tensor, scales: Tensor) -> Tensor:
+    """The dense weight."""
+    return chosen("decode", codebooks)(codes, codebooks, scales)  # type: ignore[no-any-return]
+
+
+def sum_by_code(pulls: Tensor, codes: Tensor, scales: Tensor, size: int) -> Tensor:
+    """Scaled groups summed by code in float64, the adjoint of `decode`."""
+    return chosen("sum_by_code", pulls)(pulls, codes, scales, size)  # type: ignore[no-any-return]
+
+
+def matmul(x: Tensor, codes: Tensor, codebooks: Tensor, scales: Tensor) -> Tensor:
+    """Inputs times the transposed weight, which is not written out."""
+    return chosen("matmul", x)(x, codes, codebooks, scales)  # type: ignore[no-any-return]
+
+
+def visit(panel: Panel, codebooks: Tensor, rows: Rows, widths: tuple[int, ...]) -> Visited:
+    """Search the codes of one panel of groups; see `panel`."""
+    make = chosen("visit", codebooks)
+    if make is naive.visit:
+        return naive.visit(panel, codebooks, rows, widths, chosen("best", codebooks))
+    return make(panel, codebooks, rows, widths)  # type: ignore[no-any-return]

@@ -1,0 +1,93 @@
+"""`decode` and `sum_by_code` compiled for the CPU, threads over rows.
+
+Codes may be stored wrapped to a signed type, as AQLM's files have them: a negative code stands for
+the word `size` above it.
+"""
+
+from typing import Any, no_type_check
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from numba import njit
+from torch import Tensor
+
+from quantcore.kernels import threads
+
+GRAIN = 1 << 14  # groups worth a thread of their own
+
+
+def decode(
+    codes: Int[Tensor, "out groups books"],
+    codebooks: Float[Tensor, "books size group"],
+    scales: Float[Tensor, " out"],
+) -> Float[Tensor, "out columns"]:
+    """The dense weight: each group's codewords summed, times the row's scale."""
+    out, groups, _ = codes.shape
+    dense = torch.empty(out, groups * codebooks.shape[2])
+    arrays = [_array(x) for x in (codes, codebooks, scales)]
+    target = dense.numpy()
+    grain = max(1, GRAIN // max(1, groups))
+    threads.over(out, lambda first, last: _decode(first, last, *arrays, target), grain)
+    return dense
+
+
+def sum_by_code(
+    pulls: Float[Tensor, "out columns"],
+    codes: Int[Tensor, "out groups books"],
+    scales: Float[Tensor, " out"],
+    size: int,
+) -> Float[Tensor, "books size group"]:
+    """The scaled groups of `pulls` summed by code, in float64: the adjoint of `decode`."""
+    out, groups, books = codes.shape
+    group = pulls.shape[1] // groups
+    arrays = [_array(x) for x in (pulls, codes, scales)]
+    parts = []
+
+    def work(first: int, last: int) -> None:
+        part = np.zeros((books, size, group))
+        _sum(first, last, *arrays, part)
+        parts.append((first, part))
+
+    threads.over(out, work, max(1, GRAIN // max(1, groups)))
+    # in the order of the rows, so that the same threads give the same bits
+    return torch.from_numpy(np.sum([part for _, part in sorted(parts, key=lambda x: x[0])], 0))
+
+
+def _array(tensor: Tensor) -> Any:
+    return tensor.detach().contiguous().numpy()
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _word(code: int, size: int) -> int:
+    return code + size if code < 0 else code
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"})
+@no_type_check
+def _decode(first: int, last: int, codes: Any, codebooks: Any, scales: Any, dense: Any) -> None:
+    groups, (books, size, group) = codes.shape[1], codebooks.shape
+    for o in range(first, last):
+        for j in range(groups):
+            for i in range(group):
+                dense[o, j * group + i] = 0
+            for m in range(books):
+                word = _word(codes[o, j, m], size)
+                for i in range(group):
+                    dense[o, j * group + i] += codebooks[m, word, i]
+        for c in range(groups * group):
+            dense[o, c] *= scales[o]
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"})
+@no_type_check
+def _sum(first: int, last: int, pulls: Any, codes: Any, scales: Any, sums: Any) -> None:
+    groups, (books, size, group) = codes.shape[1], sums.shape
+    for o in range(first, last):
+        scale = np.float64(scales[o])
+        for j in range(groups):
+            for m in range(books):
+                word = _word(codes[o, j, m], size)
+                for i in range(group):
+                    sums[m, word, i] += scale * pulls[o, j * group + i]
