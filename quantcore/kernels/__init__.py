@@ -37,48 +37,52 @@ _FAST = {
 }
 
 
-def chosen(kernel: str, like: Tensor) -> Callable[..., Any]:
-    """The make of `kernel` for tensors like this one: the fast one where there is, else naive."""
-    device = like.device.type
+def chosen(kernel: str, device: str, dtype: torch.dtype) -> Callable[..., Any]:
+    """The make of `kernel` for such tensors: the fast one where there is one, else naive."""
     fast = _FAST.get(device, {}).get(kernel)
-    if device == "cpu" and like.dtype != torch.float32:
+    halves = device == "cuda" and kernel in ("decode", "matmul")  # these take fp16 and bf16 too
+    if dtype != torch.float32 and not (halves and dtype.itemsize == 2):
         fast = None
     if device == "cuda" and find_spec("triton") is None:
         fast = None
     return getattr(import_module(f"quantcore.kernels.{fast or 'naive'}"), kernel)  # type: ignore[no-any-return]
 
 
+def _for(kernel: str, like: Tensor) -> Callable[..., Any]:
+    return chosen(kernel, like.device.type, like.dtype)
+
+
 def assign(vectors: Tensor, metrics: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
     """Each vector's nearest codeword in its group's metric, and the squared distance."""
-    return chosen("assign", codebook)(vectors, metrics, codebook)  # type: ignore[no-any-return]
+    return _for("assign", codebook)(vectors, metrics, codebook)  # type: ignore[no-any-return]
 
 
 def codeword_sums(
     vectors: Tensor, metrics: Tensor, row_weights: Tensor, codes: Tensor, size: int
 ) -> tuple[Tensor, Tensor]:
     """The sums A_k and b_k of every codeword, in float64."""
-    make = chosen("codeword_sums", vectors)
+    make = _for("codeword_sums", vectors)
     return make(vectors, metrics, row_weights, codes, size)  # type: ignore[no-any-return]
 
 
 def decode(codes: Tensor, codebooks: Tensor, scales: Tensor) -> Tensor:
     """The dense weight."""
-    return chosen("decode", codebooks)(codes, codebooks, scales)  # type: ignore[no-any-return]
+    return _for("decode", codebooks)(codes, codebooks, scales)  # type: ignore[no-any-return]
 
 
 def sum_by_code(pulls: Tensor, codes: Tensor, scales: Tensor, size: int) -> Tensor:
     """Scaled groups summed by code in float64, the adjoint of `decode`."""
-    return chosen("sum_by_code", pulls)(pulls, codes, scales, size)  # type: ignore[no-any-return]
+    return _for("sum_by_code", pulls)(pulls, codes, scales, size)  # type: ignore[no-any-return]
 
 
 def matmul(x: Tensor, codes: Tensor, codebooks: Tensor, scales: Tensor) -> Tensor:
     """Inputs times the transposed weight, which is not written out."""
-    return chosen("matmul", x)(x, codes, codebooks, scales)  # type: ignore[no-any-return]
+    return _for("matmul", x)(x, codes, codebooks, scales)  # type: ignore[no-any-return]
 
 
 def visit(panel: Panel, codebooks: Tensor, rows: Rows, widths: tuple[int, ...]) -> Visited:
     """Search the codes of one panel of groups; see `panel`."""
-    make = chosen("visit", codebooks)
+    make = _for("visit", codebooks)
     if make is naive.visit:
-        return naive.visit(panel, codebooks, rows, widths, chosen("best", codebooks))
+        return naive.visit(panel, codebooks, rows, widths, _for("best", codebooks))
     return make(panel, codebooks, rows, widths)  # type: ignore[no-any-return]

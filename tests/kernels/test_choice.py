@@ -1,0 +1,43 @@
+import pytest
+import torch
+
+from quantcore import kernels
+from quantcore.kernels import naive
+from quantcore.kernels.panel import Panel, Rows
+
+
+@pytest.mark.parametrize("kernel", ["assign", "codeword_sums", "visit", "decode", "sum_by_code"])
+def test_float32_on_the_cpu_runs_compiled_and_the_rest_naive(kernel):
+    assert "cpu_" in kernels.chosen(kernel, "cpu", torch.float32).__module__
+    assert kernels.chosen(kernel, "cpu", torch.float64) is getattr(naive, kernel)
+
+
+def test_best_has_no_compiled_twin_of_its_own_on_the_cpu():
+    assert kernels.chosen("best", "cpu", torch.float32) is naive.best
+
+
+@pytest.mark.parametrize("kernel", ["assign", "best", "decode", "matmul"])
+def test_a_gpu_runs_triton_where_the_type_allows(kernel):
+    pytest.importorskip("triton")
+    assert kernels.chosen(kernel, "cuda", torch.float32).__module__.endswith("_triton")
+    halves = kernels.chosen(kernel, "cuda", torch.float16)
+    assert (halves is getattr(naive, kernel)) == (kernel in ("assign", "best"))
+    assert kernels.chosen(kernel, "cuda", torch.float64) is getattr(naive, kernel)
+
+
+def test_without_triton_a_gpu_runs_naive(monkeypatch):
+    monkeypatch.setattr(kernels, "find_spec", lambda name: None)
+    assert kernels.chosen("decode", "cuda", torch.float32) is naive.decode
+
+
+def test_the_search_on_another_device_is_the_torch_one_with_its_own_best(monkeypatch):
+    seen, visit = [], naive.visit
+
+    def watched(*args):
+        seen.append(args[-1])
+        return visit(*args)
+
+    monkeypatch.setattr(naive, "visit", watched)
+    one = torch.ones(1, 1, 1, dtype=torch.float64)
+    kernels.visit(Panel(one, one[0]), one, Rows(one, None, one, one[0]), (1,))
+    assert seen == [naive.best]
