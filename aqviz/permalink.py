@@ -1,9 +1,10 @@
 """An experiment as a link, and as the command that repeats it.
 
-    ?model=...&layer=...&scheme=2x8g8&seed=0&beam=8&job=...
+    ?model=...&layer=...&scheme=2x8g8&seed=0&search=beam&beam=8&job=...
 
 The query names what people change most, and any other setting only where it differs from its
-default, so links stay short.
+default, so links stay short. A search's own default width is written out: a link and a command mean
+the same run when that default has changed.
 """
 
 import re
@@ -15,6 +16,7 @@ from urllib.parse import urlencode
 
 from quantcore.errors import InputError
 from quantcore.experiment import Experiment
+from quantcore.search import SearchConfig
 from quantcore.weight import Scheme
 
 DEFAULT = Experiment()
@@ -65,7 +67,8 @@ def to_query(experiment: Experiment, job: str | None = None) -> str:
         "scheme": scheme_name(experiment.scheme),
         "seed": experiment.seeds[0],
         "seeds": len(experiment.seeds) if len(experiment.seeds) > 1 else None,
-        "beam": experiment.beam,
+        "search": experiment.search,
+        "beam": width(experiment),
         "inits": ",".join(experiment.inits) if experiment.inits != DEFAULT.inits else None,
     }
     values |= {
@@ -89,8 +92,9 @@ def from_query(query: Mapping[str, str]) -> Link:
         values["scheme"] = _scheme(query["scheme"])
     if "inits" in query:
         values["inits"] = tuple(query["inits"].split(","))
-    if "beam" in query:
-        values["beam"] = _number("beam", int, query["beam"])
+    values["search"] = query.get("search", DEFAULT.search)
+    given = _number("beam", int, query["beam"]) if "beam" in query else None
+    values["beam"] = SearchConfig(values["search"], given).kept
     values["seeds"] = consecutive(
         _number("seed", int, query.get("seed", "0")), _number("seeds", int, query.get("seeds", "1"))
     )
@@ -111,13 +115,18 @@ def command(experiment: Experiment) -> str:
     words += ["--codebooks", scheme.codebooks, "--bits", scheme.bits, "--group", scheme.group]
     for init in experiment.inits:
         words += ["--init", init]
-    words += ["--beam", experiment.beam]
+    words += ["--search", experiment.search, "--beam", width(experiment)]
     words += ["--seed", experiment.seeds[0], "--seeds", len(experiment.seeds)]
     changed = _changed(experiment)
     for setting in OPTIONAL:
         if setting in changed or setting.field in IN_EVERY_COMMAND:
             words += [setting.flag, getattr(experiment, setting.field)]
     return shlex.join(str(word) for word in [*words, "--json", "result.json"])
+
+
+def width(experiment: Experiment) -> int:
+    """Hypotheses the search keeps for each row."""
+    return SearchConfig(experiment.search, experiment.beam).kept
 
 
 def scheme_name(scheme: Scheme) -> str:

@@ -2,12 +2,14 @@
 
     python -m aqviz.record [NAME ...]
 
-"first" is what the page shows before anything runs; README's table is made of all. A document
-carries its configuration, its date, the versions and the machine; `quantcore layer` with the same
-settings gives the same codes.
+Two layers, each from every initialiser with the default search, and again with the beam as AQLM and
+the paper have it. "first" is what the page shows before anything runs; README's table is made of
+all. A document carries its configuration, its date, the versions and the machine; `quantcore layer`
+with the same settings gives the same codes.
 """
 
 import sys
+from dataclasses import replace
 
 from aqviz import permalink, recordings
 from quantcore import experiment
@@ -17,11 +19,13 @@ from quantcore.progress import Progress
 from quantcore.results import Document, mean_and_spread
 
 SEEDS = (0, 1, 2)
+FIRST = Experiment(layer="model.layers.10.self_attn.q_proj", inits=INITIALISERS, seeds=SEEDS)
+DOWN_PROJ = replace(FIRST, layer="model.layers.10.mlp.down_proj")
 RECORDED = {
-    recordings.FIRST: Experiment(
-        layer="model.layers.10.self_attn.q_proj", inits=INITIALISERS, seeds=SEEDS
-    ),
-    "down_proj": Experiment(layer="model.layers.10.mlp.down_proj", inits=INITIALISERS, seeds=SEEDS),
+    recordings.FIRST: FIRST,
+    "first_beam": replace(FIRST, search="beam", beam=8),
+    "down_proj": DOWN_PROJ,
+    "down_proj_beam": replace(DOWN_PROJ, search="beam", beam=8),
 }
 COLUMNS = (
     "init_relative_error",
@@ -43,8 +47,9 @@ def main() -> None:
 def readme_table() -> str:
     """The recorded results in Markdown: means and standard deviations over seeds, in percent."""
     lines = [
-        "| layer (ρ) | initialiser | after init, calibration / held-out | at the end | seconds |",
-        "|---|---|---|---|---|",
+        "| layer (ρ) | search, beam | initialiser | after init, calibration / held-out "
+        "| at the end | seconds |",
+        "|---|---|---|---|---|---|",
     ]
     for name in RECORDED:
         document = recordings.read(name)
@@ -56,10 +61,13 @@ def readme_table() -> str:
 def _line(document: Document, init: str) -> str:
     runs = [run for run in document["runs"] if run["init"] == init]
     layer = document["layer"].removeprefix("model.layers.")
+    config = recordings.experiment_of(document["config"])
+    search = f"`{config.search}`, {permalink.width(config)}"
     cells = [_percent(mean_and_spread(runs, name)) for name in COLUMNS]
     seconds = sum(run["seconds"]["total"] for run in runs) / len(runs)
     errors = f"{cells[0]} / {cells[1]} | {cells[2]} / {cells[3]}"
-    return f"| {layer} ({document['rho']:.2g}) | `{init}` | {errors} | {seconds:.1f} |"
+    about = f"{layer} ({document['rho']:.2g}) | {search} | `{init}`"
+    return f"| {about} | {errors} | {seconds:.1f} |"
 
 
 def _percent(found: tuple[float, float] | None) -> str:

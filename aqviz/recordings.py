@@ -30,9 +30,13 @@ def write(name: str, document: dict[str, Any], folder: Path = FOLDER) -> Path:
 
 
 def experiment_of(config: dict[str, Any]) -> Experiment:
-    """The experiment that a document's "config" describes; fields it does not know are left out."""
+    """The experiment that a document's "config" describes.
+
+    Fields it does not know are left out. A config that names no search is from before there was a
+    choice: it was the beam.
+    """
     known = {field.name for field in fields(Experiment)}
-    values = {name: value for name, value in config.items() if name in known}
+    values = {"search": "beam"} | {name: config[name] for name in config if name in known}
     if isinstance(values.get("scheme"), dict):
         values["scheme"] = Scheme(**values["scheme"])
     for name in ("inits", "seeds"):

@@ -9,8 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from aqviz import theme
+from aqviz import permalink, theme
 from aqviz.figures.usage import effective_words
+from aqviz.recordings import experiment_of
 
 LEVEL = 0.005  # relative gap below which two errors are called level
 
@@ -81,9 +82,15 @@ def table(document: dict[str, Any]) -> pd.DataFrame:
     keys = ["init", "seed", "complete"]
     keys += [f"init_{text}relative_error" for text in ("", "heldout_")]
     keys += [f"{text}relative_error" for text in ("", "heldout_")]
+    config = experiment_of(document["config"])
+    common = {
+        "layer": document["layer"],
+        "search": config.search,
+        "beam": permalink.width(config),
+    }
     lines = []
     for run in document["runs"]:
-        line = {"layer": document["layer"], **{key: run.get(key) for key in keys}}
+        line = {**common, **{key: run.get(key) for key in keys}}
         line |= {f"seconds_{name}": value for name, value in run["seconds"].items()}
         line |= {f"used_{book + 1}": used for book, used in enumerate(run.get("used") or [])}
         line |= {f"perplexity_{name}": v for name, v in (run.get("perplexity") or {}).items()}

@@ -47,6 +47,12 @@ STYLES = {
     "oa-em": Style("OA-EM", "#D55E00", "diamond", "6px,2px"),
     "oa-em-adam": Style("OA-EM (Adam)", "#009E73", "square", "2px,2px"),
 }
+SEARCHES = {  # in words; a search has no colour, every initialiser of a figure runs the same one
+    "feedback-descent": "error feedback + descent",
+    "feedback": "error feedback",
+    "descent": "coordinate descent",
+    "beam": "beam search (as released)",
+}
 ORIGINAL = Style("original", GREY, "cross", "solid")
 
 

@@ -24,6 +24,7 @@ from quantcore.experiment import Experiment
 from quantcore.init import INITIALISERS
 from quantcore.progress import Progress
 from quantcore.results import Document
+from quantcore.search import DEFAULT_WIDTHS, SEARCHES, SearchConfig
 from quantcore.weight import PRESETS, Scheme, preset
 
 BAD_INPUT = 2
@@ -73,7 +74,16 @@ def layer(
         list[str] | None,
         typer.Option(help=f"{', '.join(INITIALISERS)}; repeatable, greedy and oa-em if left out."),
     ] = None,
-    beam: Annotated[int, typer.Option(help="Width of the beam search.")] = Experiment.beam,
+    search: Annotated[
+        str, typer.Option(help=f"How codes are searched: {', '.join(SEARCHES)}.")
+    ] = Experiment.search,
+    beam: Annotated[
+        int | None,
+        typer.Option(
+            help="Hypotheses the search keeps for each row; if left out, "
+            f"{DEFAULT_WIDTHS['beam']} for beam and {DEFAULT_WIDTHS['descent']} for the others."
+        ),
+    ] = Experiment.beam,
     sweeps: Annotated[
         int, typer.Option(help="Most rounds of refit and search.")
     ] = Experiment.sweeps,
@@ -104,7 +114,7 @@ def layer(
         typer.Option("--json", help="Write the result here; go on from it if it is there."),
     ] = None,
 ) -> None:
-    """Quantize one layer with several initialisers and compare them."""
+    """Quantize one layer from several initialisers with one search and compare them."""
     config = Experiment(
         model=model,
         layer=_layer_name(layer, problem, name),
@@ -112,6 +122,7 @@ def layer(
         scheme=_scheme(bpp, codebooks, bits, group),
         inits=tuple(dict.fromkeys(init)) if init else Experiment.inits,
         seeds=_seeds(seed, seeds),
+        search=search,
         beam=beam,
         sweeps=sweeps,
         damping=damping,
@@ -276,6 +287,9 @@ def _show(document: Document) -> None:
         f"{document['bits_per_weight']:.3f} bits per weight, rho {document['rho']:.3g}",
         highlight=False,
     )
+    settings = document["config"]
+    width = SearchConfig(settings["search"], settings["beam"]).kept
+    out.print(f"search {settings['search']}, beam {width}", highlight=False)
     table = Table(
         "initialiser", "seeds", "init", "init held-out", "final", "final held-out", "seconds"
     )

@@ -30,7 +30,6 @@ from torch import Tensor
 from quantcore import kernels
 from quantcore.errors import InputError
 
-CHUNK = 1 << 22  # scores held at once in the E-step
 RIDGE = 1e-6  # pull of the exact M-step towards the old codeword, as a share of the mean curvature
 
 
@@ -161,8 +160,7 @@ def refit(
     mean = diagonal.mean(1, keepdim=True)
     pull = torch.where(mean > 0, RIDGE * mean, 1.0)
     lhs = curvature + torch.diag_embed(pull.expand_as(diagonal))
-    fitted: Tensor = torch.linalg.solve(lhs, target + pull * codebook)
-    return fitted.to(codebook.dtype)
+    return _solve(lhs, target + pull * codebook).to(codebook.dtype)
 
 
 def refit_adam(
@@ -212,3 +210,14 @@ def _sums(
 ) -> tuple[Float[Tensor, "size group group"], Float[Tensor, "size group"]]:
     """A_k and b_k of every codeword, in float64."""
     return kernels.codeword_sums(problem.vectors, problem.metrics, problem.row_weights, codes, size)
+
+
+def _solve(
+    lhs: Float[Tensor, "size group group"], rhs: Float[Tensor, "size group"]
+) -> Float[Tensor, "size group"]:
+    if lhs.device.type != "cpu":
+        found: Tensor = torch.linalg.solve(lhs, rhs)
+        return found
+    from quantcore.kernels import cpu_assign  # here, because starting numba takes a while
+
+    return cpu_assign.solve(lhs, rhs)

@@ -95,8 +95,9 @@ class Experiment:
 
     def key(self) -> str:
         """A name for the result: the same settings and version give the same key."""
-        facts = json.dumps([asdict(self), machine.versions()["aqviz"]], sort_keys=True)
-        return hashlib.sha256(facts.encode()).hexdigest()[:16]
+        width = SearchConfig(self.search, self.beam).kept  # named or the default, it is one run
+        facts = [asdict(self) | {"beam": width}, machine.versions()["aqviz"]]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
 
     def config(self, init: str) -> LayerConfig:
         """How one initialiser's runs quantize the layer."""

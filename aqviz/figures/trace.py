@@ -1,12 +1,13 @@
 """Error against time: how each initialiser starts and where the search takes it.
 
 A point is the end of one phase: initialisation, then in turn the refit of codebooks and scales and
-the search for codes. Finished seeds of an initialiser are joined phase by phase into a mean with a
-band from the lowest to the highest; a run still going on is its own curve.
+a search for codes. Error feedback encodes anew and may end higher than it began, so a curve need
+not fall everywhere; a point that rose says so. Finished seeds of an initialiser are joined phase by
+phase into a mean with a band from the lowest to the highest; a run still going on is its own curve.
 """
 
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import plotly.graph_objects as go
@@ -15,17 +16,18 @@ from plotly.subplots import make_subplots
 from aqviz import theme
 
 HEIGHT = 470
-PHASES = {"init": "initialise", "refit": "refit", "search": "search"}
-HATCH = {"shape": "/", "size": 6, "solidity": 0.2, "fillmode": "overlay", "fgopacity": 0.35}
+HATCH = {"size": 6, "solidity": 0.2, "fillmode": "overlay", "fgopacity": 0.35}
+SHAPES = {"init": "/", "feedback": "\\"}  # the phases that choose all codes anew
 
 
 @dataclass(frozen=True)
 class Band:
-    """The mean of some seeds at each phase, and its lowest and highest."""
+    """The mean of some seeds at each phase, its lowest and highest, and where it rose."""
 
     mean: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+    rose: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -142,10 +144,12 @@ def _curve(init: str, complete: bool, runs: list[dict[str, Any]]) -> Curve:
 
 def _band(name: str, steps: list[tuple[dict[str, Any], ...]]) -> Band:
     percent = [[100 * step[name] for step in same] for same in steps]
+    mean = tuple(_mean(values) for values in percent)
     return Band(
-        tuple(_mean(values) for values in percent),
-        tuple(min(values) for values in percent),
-        tuple(max(values) for values in percent),
+        mean,
+        low=tuple(min(values) for values in percent),
+        high=tuple(max(values) for values in percent),
+        rose=(False, *(after > before for before, after in pairwise(mean))),
     )
 
 
@@ -161,7 +165,7 @@ def _spans(phases: list[tuple[str, int]], seconds: tuple[float, ...]) -> list[Sp
 
 
 def _words(phase: str, sweep: int) -> str:
-    return PHASES.get(phase, phase) + (f" {sweep}" if phase != "init" else "")
+    return "initialise" if phase == "init" else f"{phase} {sweep}"
 
 
 def _mean(values: list[float]) -> float:
@@ -198,12 +202,17 @@ def _draw_curve(drawing: go.Figure, curve: Curve) -> None:
             showlegend=False,
             line={"color": style.colour, "dash": dash, "width": 2.5 if curve.complete else 1.5},
             marker=_markers(style, curve, hollow=dash != "solid"),
-            customdata=curve.names,
+            customdata=_labels(curve, band),
             hovertemplate=f"{style.label}, {text}<br>end of %{{customdata}}<br>"
             "<b>%{y:.3g} %</b> after %{x:.3g} s<extra></extra>",
             row=1,
             col=1,
         )
+
+
+def _labels(curve: Curve, band: Band) -> list[str]:
+    points = zip(curve.names, band.rose, strict=True)
+    return [f"{name}, higher than before" if rose else name for name, rose in points]
 
 
 def _markers(style: theme.Style, curve: Curve, *, hollow: bool) -> dict[str, Any]:
@@ -249,7 +258,7 @@ def _draw_phases(drawing: go.Figure, curve: Curve) -> None:
             marker={
                 "color": theme.fade(style.colour) if pale else style.colour,
                 "line": {"color": style.colour, "width": 1},
-                "pattern": HATCH | {"fgcolor": style.ink} if span.phase == "init" else {},
+                "pattern": _pattern(span.phase, style),
             },
             showlegend=False,
             legendgroup=curve.init,
@@ -257,6 +266,10 @@ def _draw_phases(drawing: go.Figure, curve: Curve) -> None:
             row=2,
             col=1,
         )
+
+
+def _pattern(phase: str, style: theme.Style) -> dict[str, Any]:
+    return HATCH | {"shape": SHAPES[phase], "fgcolor": style.ink} if phase in SHAPES else {}
 
 
 def _draw_key(drawing: go.Figure, *, heldout: bool) -> None:

@@ -18,6 +18,7 @@ from aqviz.tabs.controls import Controls, blocks_of, draw_controls, projections_
 from aqviz.tabs.form import OWN, Form
 from aqviz.tabs.show import show_recording
 from quantcore.errors import QuantcoreError
+from quantcore.search import SearchConfig
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 SET_ADDRESS = """(query) => {
@@ -59,6 +60,8 @@ def _wire_controls(core: Core, controls: Controls) -> None:
     controls.preset.change(
         lambda preset: gr.update(visible=preset == OWN), controls.preset, controls.own, **QUIET
     )
+    # `input`: a link sets search and beam together, and `change` would take its beam away
+    controls.search.input(default_width, controls.search, controls.beam, **QUIET)
     gr.on(
         [control.change for control in controls.inputs()],
         facts,
@@ -109,6 +112,11 @@ def _wire_page(core: Core, page: gr.Blocks, controls: Controls, board: Board) ->
     known = [controls.block, controls.projection, controls.facts, controls.alert]
     visited = page.load(opened, None, [controls.alert, *inputs, *board.outputs()], **QUIET)
     _set_address(board, visited).then(prepared, inputs, known, **QUIET)
+
+
+def default_width(search: str) -> int:
+    """The beam that a search has where nobody chooses another."""
+    return SearchConfig(search).kept
 
 
 def _set_address(board: Board, event: Any) -> Any:

@@ -13,6 +13,7 @@ from quantcore.weight import PRESETS
 
 BITS = [f"{bits:g}" for bits in PRESETS]
 INITS = [(style.label, init) for init, style in theme.STYLES.items()]
+SEARCHES = [(label, search) for search, label in theme.SEARCHES.items()]
 DEVICES = ["auto", "cpu", "cuda"]
 TEXTS = ["default", "wikitext2", "c4"]
 ADVANCED = (
@@ -33,6 +34,7 @@ class Controls:
     bits: gr.Number
     group: gr.Number
     inits: gr.CheckboxGroup
+    search: gr.Dropdown
     beam: gr.Number
     sweeps: gr.Number
     seed: gr.Number
@@ -117,12 +119,23 @@ def _what(form: Form, models: list[str], layers: dict[str, LayerInfo]) -> dict[s
 
 def _how(form: Form) -> dict[str, Any]:
     inits = gr.CheckboxGroup(INITS, value=form.inits, label="Initialisers", elem_id="inits")
-    with gr.Row(elem_classes="pair four"):
+    with gr.Row(elem_classes="pair wide"):
+        search = gr.Dropdown(
+            SEARCHES, value=form.search, label="Search", min_width=160, elem_id="search"
+        )
         beam = gr.Number(form.beam, label="Beam", min_width=60, elem_id="beam")
+    with gr.Row(elem_classes="pair three"):
         sweeps = gr.Number(form.sweeps, label="Sweeps", min_width=60, elem_id="sweeps")
         seed = gr.Number(form.seed, label="Seed", min_width=60, elem_id="seed")
         seeds = gr.Number(form.seeds, label="Seeds", min_width=60, elem_id="seeds")
-    return {"inits": inits, "beam": beam, "sweeps": sweeps, "seed": seed, "seeds": seeds}
+    return {
+        "inits": inits,
+        "search": search,
+        "beam": beam,
+        "sweeps": sweeps,
+        "seed": seed,
+        "seeds": seeds,
+    }
 
 
 def _advanced(form: Form) -> dict[str, Any]:

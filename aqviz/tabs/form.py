@@ -23,6 +23,7 @@ class Form(NamedTuple):
     bits: int | float | None
     group: int | float | None
     inits: list[str]
+    search: str | None
     beam: int | float | None
     sweeps: int | float | None
     seed: int | float | None
@@ -63,6 +64,8 @@ class Form(NamedTuple):
         _at_most("number of seeds", self.seeds, MAX_SEEDS)
         if not self.inits:
             raise InputError("no initialiser is chosen; choose at least one")
+        if not self.search:
+            raise InputError("no search is chosen; choose one")
         return Experiment(
             model=self.model or None,
             layer=layer.name,
@@ -71,6 +74,7 @@ class Form(NamedTuple):
             seeds=permalink.consecutive(
                 _whole("seed", self.seed), _whole("number of seeds", self.seeds)
             ),
+            search=self.search,
             beam=_whole("beam width", self.beam),
             sweeps=_whole("number of sweeps", self.sweeps),
             device=self.device,
@@ -95,7 +99,8 @@ class Form(NamedTuple):
             bits=scheme.bits,
             group=scheme.group,
             inits=list(experiment.inits),
-            beam=experiment.beam,
+            search=experiment.search,
+            beam=permalink.width(experiment),
             sweeps=experiment.sweeps,
             seed=experiment.seeds[0],
             seeds=len(experiment.seeds),

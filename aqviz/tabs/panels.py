@@ -4,8 +4,9 @@ import math
 from html import escape
 from typing import Any
 
-from aqviz import report, theme
+from aqviz import permalink, report, theme
 from aqviz.jobs import Job, State
+from aqviz.recordings import experiment_of
 from quantcore.experiment import Experiment
 
 RULER = (-3.0, 3.0)  # log10 of the rho that the ruler spans
@@ -80,7 +81,7 @@ def provenance(document: dict[str, Any] | None) -> str:
 
 
 def headline(document: dict[str, Any] | None, state: str) -> str:
-    """The layer, and what happened in one sentence."""
+    """The layer and the search, and what happened in one sentence."""
     if not document or "shape" not in document:  # not known before the model is loaded
         return ""
     rows, columns = document["shape"]
@@ -88,6 +89,7 @@ def headline(document: dict[str, Any] | None, state: str) -> str:
     about = (
         f"{document['layer']} · {rows} × {columns} · {scheme['codebooks']}x{scheme['bits']} "
         f"g{scheme['group']} · ρ {document['rho']:.3g} · {document['bits_per_weight']:.2f} bits"
+        f" · {_search(document)}"
     )
     live = "" if state in {"queued", "running"} else ' role="status"'
     told = escape(report.sentence(document, state))
@@ -144,6 +146,11 @@ def duration(seconds: int | float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def _search(document: dict[str, Any]) -> str:
+    config = experiment_of(document["config"])
+    return f"{theme.SEARCHES[config.search]}, beam {permalink.width(config)}"
 
 
 def _fact(name: str, value: str, note: str) -> str:

@@ -24,8 +24,8 @@ _FAST = {
         "assign": "cpu_assign",
         "codeword_sums": "cpu_assign",
         "visit": "cpu_search",
-        "decode": "cpu_codes",
-        "sum_by_code": "cpu_codes",
+        "decode": "cpu_decode",
+        "sum_by_code": "cpu_sums",
         "matmul": "cpu_matmul",
     },
     "cuda": {

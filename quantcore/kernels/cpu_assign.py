@@ -14,7 +14,7 @@ afterwards: where it is small beside v, the score has lost its digits.
 For the sums, the vectors of one code in one group share a metric, so their weights and weighted
 vectors are added up first and H_j is applied once for each code that the group uses. Threads divide
 the codes: each reads all codes and adds up its own. Nothing is held twice, and the result does not
-depend on the number of threads.
+depend on the number of threads. `solve` then takes the sums to codewords.
 
 The group size reaches the compiled code as the length of a tuple, `entries`: it is part of that
 argument's type, so there is one version for each size and loops over a vector's entries unroll.
@@ -107,6 +107,24 @@ def codeword_sums(
 
     threads.over(size, work, -(-size * VECTORS // max(1, codes.numel())))
     return curvature, target
+
+
+def solve(
+    matrices: Float[Tensor, "size group group"], right: Float[Tensor, "size group"]
+) -> Float[Tensor, "size group"]:
+    """The x of A x = b for symmetric positive definite matrices, in float64.
+
+    `torch.linalg.solve` wakes torch's own threads for each of its calls; where the cores are busy,
+    waiting for them takes longer than a round of EM.
+    """
+    reduced, found = (x.to(torch.float64, copy=True).contiguous() for x in (matrices, right))
+    arrays, entries = (_array(reduced), _array(found)), (0,) * right.shape[1]
+
+    def work(first: int, last: int) -> None:
+        _solve((first, last), entries, *arrays)
+
+    threads.over(len(right), work, VECTORS)
+    return found
 
 
 def _distinct(metrics: Tensor) -> Tensor:
@@ -226,3 +244,20 @@ def _collect(
         for a in range(len(entries)):
             part.moment[k, a] += weight * vectors[o, a]
     return count
+
+
+@njit(nogil=True, cache=True, fastmath={"contract"}, error_model="numpy")
+@no_type_check
+def _solve(span: Any, entries: Any, matrices: Any, right: Any) -> None:
+    """Eliminate in place; a positive definite matrix needs no pivots."""
+    for k in range(span[0], span[1]):
+        for i in range(len(entries)):
+            for r in range(i + 1, len(entries)):
+                factor = matrices[k, r, i] / matrices[k, i, i]
+                for c in range(i + 1, len(entries)):
+                    matrices[k, r, c] -= factor * matrices[k, i, c]
+                right[k, r] -= factor * right[k, i]
+        for i in range(len(entries) - 1, -1, -1):
+            for c in range(i + 1, len(entries)):
+                right[k, i] -= matrices[k, i, c] * right[k, c]
+            right[k, i] /= matrices[k, i, i]

@@ -10,12 +10,14 @@ from aqviz.engine import Engine
 from quantcore.blocks import LayerInfo
 from quantcore.experiment import Experiment
 from quantcore.progress import Progress
+from quantcore.search import SearchConfig
 from quantcore.weight import Scheme
 
 SHAPE = (192, 576)
 LAYER = "model.layers.0.self_attn.k_proj"
 START = {"greedy": 0.060, "oa-em": 0.042, "oa-em-adam": 0.055}
 END = {"greedy": 0.0262, "oa-em": 0.0231, "oa-em-adam": 0.0255}
+ROSE = ("feedback", 3)  # a phase that ends higher than it began
 ORIGINAL = {"value": 18.21, "standard_error": 1.4, "windows": 8, "tokens": 4088}
 
 
@@ -85,17 +87,27 @@ def stages(config: Experiment):
     yield Progress("perplexity", total, total, 0.0), whole
 
 
+def _phases(config: Experiment) -> list[tuple[str, int]]:
+    """One point a codebook, then what quantcore.layer does."""
+    steps = SearchConfig(config.search).steps
+    sweeps = range(1, config.sweeps + 1)
+    searched = [(s, name) for s in sweeps for name in steps(s)]
+    middle = [step for s, name in searched for step in (("refit", s), (name, s))]
+    return [("init", 0)] * config.scheme.codebooks + middle + [("refit", config.sweeps + 1)]
+
+
 def _run(init: str, seed: int, config: Experiment, heldout: bool) -> dict:
     shift = 1 + 0.02 * seed
     slow = 1.3 if init == "oa-em" else 1.0
     trace, seconds = [], 0.0
-    steps = [("init", 0)] * config.scheme.codebooks
-    steps += [step for s in range(1, config.sweeps + 1) for step in (("refit", s), ("search", s))]
-    for i, (phase, sweep) in enumerate(steps):
-        seconds += {"init": 0.8, "refit": 0.2, "search": 1.5}[phase] * slow
+    phases = _phases(config)
+    last = max(1, len(phases) - config.scheme.codebooks)
+    for i, (phase, sweep) in enumerate(phases):
+        seconds += {"init": 0.8, "refit": 0.2}.get(phase, 1.5) * slow
         late = max(0, i - config.scheme.codebooks + 1)
-        relative = END[init] + (START[init] - END[init]) * math.exp(-0.7 * late)
+        relative = END[init] + (START[init] - END[init]) * math.exp(-5.6 * late / last)
         relative = (relative if phase != "init" or late else relative * 1.4) * shift
+        relative *= 1.1 if (phase, sweep) == ROSE else 1.0
         trace.append(
             {
                 "phase": phase,

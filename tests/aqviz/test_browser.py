@@ -45,7 +45,7 @@ class Visit:
 @pytest.fixture
 def slow_core(tmp_path, monkeypatch):
     monkeypatch.setattr(recordings, "read", lambda *_: document())
-    made = app.make_core(engine(pause=0.15), tmp_path / "jobs")
+    made = app.make_core(engine(pause=0.1), tmp_path / "jobs")
     yield made
     made.store.close()
 
@@ -111,6 +111,35 @@ def test_both_initialisers_run_and_the_chart_grows(visit):
     assert "--beam 4" in page.input_value("#command textarea")
     assert "beam=4" in page.url
     assert page.input_value("#link textarea, #link input") == page.url
+
+
+def choose_search(page, label: str) -> None:
+    page.get_by_label("Search", exact=True).click()
+    page.get_by_role("option", name=label, exact=True).click()
+
+
+def beam(page) -> str:
+    return page.get_by_label("Beam", exact=True).input_value()
+
+
+def test_the_search_is_a_choice_and_the_beam_follows_it(visit):
+    page = visit.open()
+    assert beam(page) == "1"
+    choose_search(page, "beam search (as released)")
+    page.wait_for_function("document.querySelector('#beam input').value === '8'")
+    set_number(page, "Beam", "3")
+    run(page)
+    state(page, "done")
+    assert "search=beam&beam=3" in page.url
+    assert "--search beam --beam 3" in page.input_value("#command textarea")
+    assert "beam search (as released), beam 3" in page.inner_text("#headline")
+    again = visit.open("?" + page.url.partition("?")[2])
+    state(again, "done")
+    again.wait_for_timeout(300)
+    assert beam(again) == "3"  # a link's beam is not replaced by the search's own
+    assert again.get_by_label("Search", exact=True).input_value() == "beam search (as released)"
+    choose_search(again, "coordinate descent")
+    again.wait_for_function("document.querySelector('#beam input').value === '1'")
 
 
 def test_cancel_keeps_what_there_is_and_resume_goes_on(visit):
@@ -203,7 +232,7 @@ def test_results_are_downloaded_as_json_and_csv(visit):
     assert json.loads(download.value.path().read_text()) == document()
     with page.expect_download() as download:
         page.get_by_role("link", name="Download CSV").click()
-    assert download.value.path().read_text().startswith("layer,init,seed")
+    assert download.value.path().read_text().startswith("layer,search,beam,init,seed")
 
 
 def test_a_phone_needs_no_sideways_scroll(visit):

@@ -9,6 +9,7 @@ from aqviz.figures.perplexity import draw_perplexity, view_perplexity
 from aqviz.figures.trace import draw_trace, view_trace
 from aqviz.figures.usage import draw_usage, view_usage
 from aqviz.tabs.panels import SHAPES
+from quantcore import search
 from quantcore.weight import Scheme
 
 FIGURES = {
@@ -18,6 +19,7 @@ FIGURES = {
     "perplexity": (view_perplexity, draw_perplexity),
 }
 INITS = ("greedy", "oa-em", "oa-em-adam")
+SEARCHES = ("feedback", "descent", "beam")
 DOCUMENTS = {
     "none": None,
     "finished": document(),
@@ -26,6 +28,7 @@ DOCUMENTS = {
     "no held-out text": document(heldout=False),
     "no perplexity": document(experiment(perplexity_windows=0)),
     "one book": document(experiment(scheme=Scheme(1, 8, 8))),
+    **{name: document(experiment(search=name)) for name in SEARCHES},
     "four books": document(experiment(scheme=Scheme(4, 8, 8))),
 }
 
@@ -45,7 +48,7 @@ def test_every_figure_draws_and_says_what_it_is(draw, made):
 
 
 def test_every_figure_draws_at_every_step_of_a_run(draw):
-    config = experiment(seeds=(0, 1))
+    config = experiment(seeds=(0, 1), sweeps=2)
     assert all(draw(made).to_json() for _, made in stages(config))
 
 
@@ -103,6 +106,31 @@ def test_hues_are_far_apart():
         for s in theme.STYLES.values()
     ]
     assert len({round(hue, 1) for hue in hues}) == 3
+
+
+def test_phases_that_encode_anew_have_a_pattern_and_refits_are_pale():
+    bars = [t for t in draw_trace(view_trace(document())).data if t.type == "bar"]
+    shapes = {t.hovertemplate.split(": ")[1].split()[0].split("<")[0]: t for t in bars}
+    assert {name: bar.marker.pattern.shape for name, bar in shapes.items()} == {
+        "initialise": "/",
+        "feedback": "\\",
+        "descent": None,
+        "refit": None,
+    }
+    assert shapes["refit"].marker.color == theme.fade(shapes["descent"].marker.color)
+
+
+def test_a_point_that_rose_says_so_where_it_is_pointed_at():
+    drawn = [t for t in draw_trace(view_trace(document())).data if t.customdata is not None]
+    for trace in drawn:
+        assert [words for words in trace.customdata if "higher" in words] == [
+            "feedback 3, higher than before"
+        ]
+
+
+def test_every_search_has_a_name_in_words():
+    assert tuple(theme.SEARCHES) == search.SEARCHES
+    assert len(set(theme.SEARCHES.values())) == len(search.SEARCHES)
 
 
 def test_the_end_of_initialisation_is_the_one_large_marker():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from aqviz import permalink
 from quantcore.errors import InputError
 from quantcore.experiment import Experiment
+from quantcore.search import DEFAULT_WIDTHS, SEARCHES
 from quantcore.weight import Scheme
 
 SCHEMES = st.tuples(st.integers(1, 4), st.integers(1, 16), st.integers(1, 64))
@@ -21,6 +22,7 @@ SETTINGS = st.fixed_dictionaries(
         "inits": st.lists(
             st.sampled_from(["greedy", "oa-em", "oa-em-adam"]), min_size=1, max_size=3, unique=True
         ).map(tuple),
+        "search": st.sampled_from(SEARCHES),
         "beam": st.integers(1, 32),
         "sweeps": st.integers(1, 10),
         "shrinkage": st.floats(0, 1),
@@ -48,7 +50,26 @@ def test_a_link_brings_back_the_experiment_and_the_job(settings, scheme, seeds, 
 def test_a_link_says_what_people_change_and_leaves_out_defaults():
     link = permalink.to_query(experiment(model="SmolLM2"), "j1")
     layer = "model.layers.0.self_attn.k_proj"
-    assert link == f"model=SmolLM2&layer={layer}&scheme=2x8g8&seed=0&beam=8&job=j1"
+    assert (
+        link
+        == f"model=SmolLM2&layer={layer}&scheme=2x8g8&seed=0&search=feedback-descent&beam=1&job=j1"
+    )
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_a_searchs_own_width_is_written_out(search):
+    config = experiment(search=search)
+    width = DEFAULT_WIDTHS[search]
+    assert f"search={search}&beam={width}" in permalink.to_query(config)
+    assert f"--search {search} --beam {width} " in permalink.command(config)
+    assert read(f"layer=a&search={search}").experiment == Experiment(
+        layer="a", search=search, beam=width
+    )
+
+
+def test_a_link_without_a_search_has_the_default_one():
+    config = read("layer=a&beam=4").experiment
+    assert (config.search, config.beam) == (Experiment.search, 4)
 
 
 def test_several_seeds_are_a_first_and_a_number():
@@ -69,6 +90,9 @@ def test_other_peoples_parameters_are_left_alone():
         ("scheme=9x8g8", "codebooks must be 1 to 4, got 9"),
         ("seeds=0", "the number of seeds must be at least 1, got 0"),
         ("beam=0", "at least 1, got 0"),
+        ("search=magic", "there is no search 'magic'; choose one of feedback-descent, feedback, "),
+        ("search=magic&beam=8", "there is no search 'magic'"),
+        ("search=feedback&beam=0", "at least 1, got 0"),
     ],
 )
 def test_a_link_that_cannot_be_is_refused_in_a_sentence(query, message):
@@ -76,13 +100,18 @@ def test_a_link_that_cannot_be_is_refused_in_a_sentence(query, message):
         read("layer=a&" + query)
 
 
+def test_an_empty_search_is_not_the_default_one():
+    with pytest.raises(InputError, match="there is no search ''"):
+        permalink.from_query({"layer": "a", "search": ""})
+
+
 def test_the_command_names_what_the_run_depends_on():
     words = shlex.split(permalink.command(experiment(model="my model", seeds=(3, 4), sweeps=2)))
     assert words[:2] == ["quantcore", "layer"]
     assert " ".join(words[2:]) == (
         "--model my model --layer model.layers.0.self_attn.k_proj --codebooks 2 --bits 8 --group 8 "
-        "--init greedy --init oa-em --beam 8 --seed 3 --seeds 2 --sweeps 2 --device auto "
-        "--json result.json"
+        "--init greedy --init oa-em --search feedback-descent --beam 1 --seed 3 --seeds 2 "
+        "--sweeps 2 --device auto --json result.json"
     )
 
 

@@ -3,15 +3,17 @@ from dataclasses import replace
 import pytest
 from documents import LAYER, document, experiment, layers
 
-from aqviz import permalink
+from aqviz import permalink, theme
 from aqviz.jobs import Job, State
 from aqviz.tabs import panels
 from aqviz.tabs.actions import check, first_facts, resume, start, visit
+from aqviz.tabs.compare import default_width
 from aqviz.tabs.controls import blocks_of, projections_of
 from aqviz.tabs.form import Form
 from aqviz.tabs.show import show_job, show_recording
 from quantcore.errors import QuantcoreError, SourceError
 from quantcore.progress import Progress
+from quantcore.search import DEFAULT_WIDTHS, SEARCHES
 from quantcore.weight import Scheme
 
 FORM = Form.of(experiment(), layers(None))
@@ -25,10 +27,23 @@ def query(config, job=None) -> dict[str, str]:
 
 def test_a_form_and_its_experiment_are_two_ways_to_say_one_thing():
     config = experiment(
-        model="m", scheme=Scheme(3, 7, 8), inits=("oa-em",), seeds=(4, 5), shrinkage=0.2
+        model="m",
+        scheme=Scheme(3, 7, 8),
+        inits=("oa-em",),
+        seeds=(4, 5),
+        search="beam",
+        beam=3,
+        shrinkage=0.2,
     )
     assert Form.of(config, layers(None)).experiment(layers(None)) == config
-    assert FORM.experiment(layers(None)) == experiment()
+    assert FORM.experiment(layers(None)) == experiment(beam=1)
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_the_beam_is_the_searchs_own_until_another_is_chosen(search):
+    assert default_width(search) == DEFAULT_WIDTHS[search]
+    assert Form.of(experiment(search=search), layers(None)).beam == DEFAULT_WIDTHS[search]
+    assert Form.of(experiment(search=search, beam=5), layers(None)).beam == 5
 
 
 def test_a_preset_is_a_choice_and_another_scheme_is_spelled_out():
@@ -43,6 +58,9 @@ def test_a_preset_is_a_choice_and_another_scheme_is_spelled_out():
         ({"beam": None}, "The beam width is empty; enter a number"),
         ({"beam": 2.5}, "The beam width must be a whole number, got 2.5"),
         ({"beam": 0}, "1, got 0"),
+        ({"search": "magic"}, "There is no search &#x27;magic&#x27;; choose one of"),
+        ({"search": None}, "No search is chosen; choose one"),
+        ({"search": "feedback", "beam": 0}, "1, got 0"),
         ({"sweeps": -1}, "got -1"),
         ({"seeds": 9}, "The number of seeds must be at most 5, got 9"),
         ({"seeds": 0}, "The number of seeds must be at least 1, got 0"),
@@ -90,15 +108,16 @@ def test_a_model_that_cannot_be_had_is_a_sentence(core):
 
 
 def test_a_link_brings_back_form_and_job(core):
-    job = start(core, FORM._replace(beam=3))
+    job = start(core, FORM._replace(search="beam", beam=3))
     alert, form, found = visit(core, query(job.experiment, job.id))
-    assert (alert, form.beam, found.id) == ("", 3, job.id)
+    assert (alert, form.search, form.beam, found.id) == ("", "beam", 3, job.id)
 
 
 def test_a_link_without_a_job_finds_the_same_experiments_result(core):
     job = start(core, FORM)
     assert visit(core, query(experiment()))[2].id == job.id
     assert visit(core, query(experiment(beam=2)))[2] is None
+    assert visit(core, query(experiment(search="descent", beam=1)))[2] is None
 
 
 def test_a_link_to_a_lost_job_keeps_its_settings(core):
@@ -110,6 +129,7 @@ def test_a_link_to_a_lost_job_keeps_its_settings(core):
 
 def test_a_bad_link_is_a_sentence_and_the_page_stays(core):
     assert "beam must be a whole number" in visit(core, {"layer": LAYER, "beam": "x"})[0]
+    assert "no search &#x27;x&#x27;" in visit(core, {"layer": LAYER, "search": "x"})[0]
     assert "no layer nowhere" in visit(core, {"layer": "nowhere"})[0]
     assert visit(core, {}) == ("", None, None)
 
@@ -173,6 +193,21 @@ def test_the_command_names_the_model_that_the_default_stood_for():
     assert (
         "--model mine" in show_job(replace(job(), experiment=experiment(model="mine")), 0).command
     )
+
+
+@pytest.mark.parametrize("search", SEARCHES)
+def test_the_result_names_its_search(search):
+    made = document(experiment(search=search))
+    words = f"· {theme.SEARCHES[search]}, beam {DEFAULT_WIDTHS[search]}</p>"
+    assert words in show_recording(made).headline
+    assert f"--search {search} --beam" in show_recording(made).command
+
+
+def test_a_result_from_before_there_was_a_choice_is_the_beams():
+    made = document(experiment(search="beam", beam=8))
+    del made["config"]["search"]
+    assert "· beam search (as released), beam 8</p>" in show_recording(made).headline
+    assert "--search beam --beam 8" in show_recording(made).command
 
 
 def test_without_a_recording_the_page_says_what_to_do():

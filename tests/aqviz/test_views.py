@@ -43,7 +43,24 @@ def test_the_phases_fill_the_time_without_gaps():
     assert starts[0] == 0
     assert starts[1:] == pytest.approx(ends[:-1])
     assert ends[-1] == pytest.approx(curve.seconds[-1])
-    assert [span.words for span in curve.spans][:3] == ["initialise", "refit 1", "search 1"]
+    assert [span.words for span in curve.spans][:5] == [
+        "initialise", "refit 1", "feedback 1", "refit 1", "descent 1",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("search", ["feedback", "descent", "beam"])
+def test_a_sweep_of_one_search_is_a_refit_and_that_search(search):
+    spans = view_trace(document(experiment(search=search, sweeps=1))).curves[0].spans
+    assert [span.phase for span in spans] == ["init", "refit", search, "refit"]
+
+
+def test_where_a_curve_rises_the_view_says_so():
+    curve = view_trace(document()).curves[0]
+    assert [
+        name for name, rose in zip(curve.names, curve.calibration.rose, strict=True) if rose
+    ] == ["feedback 3"]
+    assert curve.heldout.rose == curve.calibration.rose
+    assert not any(view_trace(document(experiment(search="beam"))).curves[0].calibration.rose)
 
 
 def test_several_seeds_make_a_mean_and_a_band_around_it():
@@ -190,7 +207,7 @@ def test_the_sentence_follows_a_run():
     assert report.sentence(None, "queued") == "Nothing is finished yet."
     assert report.sentence(partial(3), "running").startswith("On the calibration text greedy is at")
     assert "greedy was at" in report.sentence(partial(3), "cancelled")
-    both = report.sentence(partial(14), "running")
+    both = report.sentence(partial(20), "running")
     assert "greedy ended at 2.63 % and OA-EM is at" in both
 
 
@@ -204,6 +221,8 @@ def test_a_run_without_a_point_yet_is_being_initialised():
 def test_the_table_has_one_plain_line_a_run():
     table = report.table(document(SEEDS))
     assert len(table) == 6
+    assert set(table["search"]) == {"feedback-descent"}
+    assert set(table["beam"]) == {1}
     assert {"init", "seed", "relative_error", "seconds_total", "used_1"} <= set(table.columns)
     assert table["perplexity_difference"].notna().all()
 

@@ -138,6 +138,12 @@ def test_the_key_names_everything_that_matters(small):
     assert small.key() == replace(small).key()
     for change in ({"seeds": (0,)}, {"beam": 3}, {"scheme": Scheme(1, 2, 4)}, {"damping": 0.1}):
         assert replace(small, **change).key() != small.key()
+    assert replace(small, search="beam").key() != replace(small, search="descent").key()
+
+
+def test_the_default_width_written_out_is_the_same_run(small):
+    unnamed = replace(small, search="beam", beam=None)
+    assert unnamed.key() == replace(unnamed, beam=8).key() != replace(unnamed, beam=1).key()
 
 
 def test_shrinkage_reaches_the_runs(small):

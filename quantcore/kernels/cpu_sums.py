@@ -1,4 +1,4 @@
-"""`decode` and `sum_by_code` compiled for the CPU, threads over rows.
+"""`sum_by_code` compiled for the CPU, threads over rows.
 
 Codes may be stored wrapped to a signed type, as AQLM's files have them: a negative code stands for
 the word `size` above it.
@@ -15,21 +15,6 @@ from torch import Tensor
 from quantcore.kernels import threads
 
 GRAIN = 1 << 14  # groups worth a thread of their own
-
-
-def decode(
-    codes: Int[Tensor, "out groups books"],
-    codebooks: Float[Tensor, "books size group"],
-    scales: Float[Tensor, " out"],
-) -> Float[Tensor, "out columns"]:
-    """The dense weight: each group's codewords summed, times the row's scale."""
-    out, groups, _ = codes.shape
-    dense = torch.empty(out, groups * codebooks.shape[2])
-    arrays = [_array(x) for x in (codes, codebooks, scales)]
-    target = dense.numpy()
-    grain = max(1, GRAIN // max(1, groups))
-    threads.over(out, lambda first, last: _decode(first, last, *arrays, target), grain)
-    return dense
 
 
 def sum_by_code(
@@ -58,28 +43,6 @@ def _array(tensor: Tensor) -> Any:
     return tensor.detach().contiguous().numpy()
 
 
-@njit(nogil=True, cache=True)
-@no_type_check
-def _word(code: int, size: int) -> int:
-    return code + size if code < 0 else code
-
-
-@njit(nogil=True, cache=True, fastmath={"contract"})
-@no_type_check
-def _decode(first: int, last: int, codes: Any, codebooks: Any, scales: Any, dense: Any) -> None:
-    groups, (books, size, group) = codes.shape[1], codebooks.shape
-    for o in range(first, last):
-        for j in range(groups):
-            for i in range(group):
-                dense[o, j * group + i] = 0
-            for m in range(books):
-                word = _word(codes[o, j, m], size)
-                for i in range(group):
-                    dense[o, j * group + i] += codebooks[m, word, i]
-        for c in range(groups * group):
-            dense[o, c] *= scales[o]
-
-
 @njit(nogil=True, cache=True, fastmath={"contract"})
 @no_type_check
 def _sum(first: int, last: int, pulls: Any, codes: Any, scales: Any, sums: Any) -> None:
@@ -88,6 +51,7 @@ def _sum(first: int, last: int, pulls: Any, codes: Any, scales: Any, sums: Any) 
         scale = np.float64(scales[o])
         for j in range(groups):
             for m in range(books):
-                word = _word(codes[o, j, m], size)
+                code = codes[o, j, m]
+                word = code + size if code < 0 else code
                 for i in range(group):
                     sums[m, word, i] += scale * pulls[o, j * group + i]
