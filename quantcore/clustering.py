@@ -160,7 +160,7 @@ def refit(
     mean = diagonal.mean(1, keepdim=True)
     pull = torch.where(mean > 0, RIDGE * mean, 1.0)
     lhs = curvature + torch.diag_embed(pull.expand_as(diagonal))
-    return _solve(lhs, target + pull * codebook).to(codebook.dtype)
+    return kernels.solve(lhs, target + pull * codebook).to(codebook.dtype)
 
 
 def refit_adam(
@@ -210,14 +210,3 @@ def _sums(
 ) -> tuple[Float[Tensor, "size group group"], Float[Tensor, "size group"]]:
     """A_k and b_k of every codeword, in float64."""
     return kernels.codeword_sums(problem.vectors, problem.metrics, problem.row_weights, codes, size)
-
-
-def _solve(
-    lhs: Float[Tensor, "size group group"], rhs: Float[Tensor, "size group"]
-) -> Float[Tensor, "size group"]:
-    if lhs.device.type != "cpu":
-        found: Tensor = torch.linalg.solve(lhs, rhs)
-        return found
-    from quantcore.kernels import cpu_assign  # here, because starting numba takes a while
-
-    return cpu_assign.solve(lhs, rhs)

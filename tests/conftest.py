@@ -1,4 +1,7 @@
 import os
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # before torch, as `quantcore` does
+
 from pathlib import Path
 
 import pytest

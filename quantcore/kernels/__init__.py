@@ -23,6 +23,7 @@ _FAST = {
     "cpu": {
         "assign": "cpu_assign",
         "codeword_sums": "cpu_assign",
+        "solve": "cpu_assign",
         "visit": "cpu_search",
         "decode": "cpu_decode",
         "sum_by_code": "cpu_sums",
@@ -41,7 +42,8 @@ def chosen(kernel: str, device: str, dtype: torch.dtype) -> Callable[..., Any]:
     """The make of `kernel` for such tensors: the fast one where there is one, else naive."""
     fast = _FAST.get(device, {}).get(kernel)
     halves = device == "cuda" and kernel in ("decode", "matmul")  # these take fp16 and bf16 too
-    if dtype != torch.float32 and not (halves and dtype.itemsize == 2):
+    usual = torch.float64 if kernel == "solve" else torch.float32
+    if dtype != usual and not (halves and dtype.itemsize == 2):
         fast = None
     if device == "cuda" and find_spec("triton") is None:
         fast = None
@@ -63,6 +65,11 @@ def codeword_sums(
     """The sums A_k and b_k of every codeword, in float64."""
     make = _for("codeword_sums", vectors)
     return make(vectors, metrics, row_weights, codes, size)  # type: ignore[no-any-return]
+
+
+def solve(lhs: Tensor, rhs: Tensor) -> Tensor:
+    """The solution of many small symmetric positive definite systems, in float64."""
+    return _for("solve", lhs)(lhs, rhs)  # type: ignore[no-any-return]
 
 
 def decode(codes: Tensor, codebooks: Tensor, scales: Tensor) -> Tensor:

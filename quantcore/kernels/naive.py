@@ -65,6 +65,14 @@ def codeword_sums(
     return curvature.view(size, group, group), target
 
 
+def solve(
+    lhs: Float[Tensor, "size group group"], rhs: Float[Tensor, "size group"]
+) -> Float[Tensor, "size group"]:
+    """The solution of many small symmetric positive definite systems."""
+    found: Tensor = torch.linalg.solve(lhs, rhs)
+    return found
+
+
 def best(
     targets: Float[Tensor, "rows beam group"],
     base: Float[Tensor, "rows beam"],

@@ -6,7 +6,9 @@ from quantcore.kernels import naive
 from quantcore.kernels.panel import Panel, Rows
 
 
-@pytest.mark.parametrize("kernel", ["assign", "codeword_sums", "visit", "decode", "sum_by_code"])
+@pytest.mark.parametrize(
+    "kernel", ["assign", "codeword_sums", "visit", "decode", "sum_by_code", "matmul"]
+)
 def test_float32_on_the_cpu_runs_compiled_and_the_rest_naive(kernel):
     assert "cpu_" in kernels.chosen(kernel, "cpu", torch.float32).__module__
     assert kernels.chosen(kernel, "cpu", torch.float64) is getattr(naive, kernel)
@@ -41,3 +43,8 @@ def test_the_search_on_another_device_is_the_torch_one_with_its_own_best(monkeyp
     one = torch.ones(1, 1, 1, dtype=torch.float64)
     kernels.visit(Panel(one, one[0]), one, Rows(one, None, one, one[0]), (1,))
     assert seen == [naive.best]
+
+
+def test_small_systems_are_solved_compiled_in_float64():
+    assert "cpu_" in kernels.chosen("solve", "cpu", torch.float64).__module__
+    assert kernels.chosen("solve", "cuda", torch.float64) is naive.solve
