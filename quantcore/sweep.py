@@ -63,7 +63,7 @@ def run(
         The best codes found for each row.
     """
     groups = len(metric.blocks)
-    chunks = torch.arange(out).split(rows_at_once(max(widths), len(metric.spread)))
+    chunks = torch.arange(out).split(rows_at_once(widths[-1], len(metric.spread)))
     found = torch.empty(out, groups, len(codebooks), dtype=torch.int32, device=metric.spread.device)
     for number, chunk in enumerate(chunks):
         here = slice(int(chunk[0]), int(chunk[-1]) + 1)
