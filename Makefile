@@ -19,7 +19,9 @@ check: .venv/dev.stamp  ## format, lint, import directions, types
 	$(BIN)/mypy
 
 bench: .venv/app.stamp  ## ratios measured in one run, as a table and JSON
-	$(BIN)/python bench/layer.py --json bench.json
+	OMP_WAIT_POLICY=passive $(BIN)/python bench/layer.py --json bench.json
+	OMP_WAIT_POLICY=passive $(BIN)/python bench/kernels.py --json bench-kernels.json
+	OMP_WAIT_POLICY=active $(BIN)/python bench/inference.py --json bench-inference.json
 
 record: .venv/app.stamp  ## run the recorded experiments again and write them to assets/recordings
 	$(BIN)/python -m aqviz.record
@@ -37,4 +39,4 @@ record: .venv/app.stamp  ## run the recorded experiments again and write them to
 	touch $@
 
 clean:
-	rm -rf .venv bench.json
+	rm -rf .venv bench*.json

@@ -113,23 +113,18 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, given: Float[Tensor, "tokens out"]) -> tuple[Tensor | None, ...]:
         x, codes, codebooks, scales = ctx.saved_tensors
         for_x, _, for_books, for_scales = ctx.needs_input_grad
-        grads = [torch.zeros_like(value) for value in (x, codebooks, scales)]
+        of_x, of_books, of_scales = [torch.zeros_like(value) for value in (x, codebooks, scales)]
         step = max(1, CHUNK // max(1, x.shape[1]))
         for first in range(0, len(codes), step):
             rows = slice(first, first + step)
             words = kernels.decode(codes[rows], codebooks, torch.ones_like(scales[rows]))
             if for_x:
-                grads[0].addmm_(given[:, rows] * scales[rows], words)
+                of_x.addmm_(given[:, rows] * scales[rows], words)
             if for_books or for_scales:
                 dense = given[:, rows].T @ x  # D
-                size = codebooks.shape[1]
-                grads[1] += kernels.sum_by_code(dense, codes[rows], scales[rows], size)
-                grads[2][rows] = (dense * words).sum(1)
-        wanted = for_x, for_books, for_scales
-        of_x, of_books, of_scales = (
-            grad if want else None for grad, want in zip(grads, wanted, strict=True)
-        )
-        return of_x, None, of_books, of_scales
+                of_scales[rows] = (dense * words).sum(1)
+                of_books += kernels.sum_by_code(dense, codes[rows], scales[rows], len(codebooks[0]))
+        return of_x, None, of_books, of_scales  # autograd drops those that nobody asked for
 
 
 def _as(value: Tensor, kind: torch.dtype) -> Tensor:

@@ -12,9 +12,9 @@ kept on disk.
 
 The work is a range of rows. Threads claim one piece after another from a counter in the job until
 none is left, so that it matters little which of them the system holds up. They are the team that
-torch's own operations use (`GOMP_parallel`, about a microsecond from start to end): a second team
-would spin beside it for the same cores. Where torch brings another library than GNU's, they are
-those of `threads.over`.
+torch's own operations use (`GOMP_parallel`, about a microsecond from start to end), because it
+waits for work spinning and others would compete with it for the cores. Where torch brings another
+library than GNU's, they are those of `threads.over`.
 """
 
 import ctypes
@@ -97,6 +97,8 @@ def run(work: Any, x: Tensor, codes: Tensor, codebooks: Tensor, scales: Tensor, 
             f"codes of shape {tuple(codes.shape)} need {books} codebooks and {out} scales, "
             f"got {codebooks.shape[0]} and {scales.shape[0]}"
         )
+    if not (x.is_cpu and codes.is_cpu and codebooks.is_cpu and scales.is_cpu):
+        raise ValueError("x, codes, codebooks and scales must all be on the CPU")
     x, codes = x.contiguous(), codes.contiguous()  # names hold the copies until the end
     codebooks, scales = codebooks.contiguous(), scales.contiguous()
     count = torch.get_num_threads() if out * groups * books > SMALL else 1

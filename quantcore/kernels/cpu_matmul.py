@@ -43,7 +43,7 @@ from quantcore.kernels.cpu_decode import (
 )
 
 PASS = 8  # tokens that share a decoded word
-MANY = 32  # tokens
+MANY = 24  # tokens
 FLOAT32 = torch.float32
 CHUNK = 1 << 19  # entries of the dense weight at a time
 # rows side by side for as many tokens: they share the input, and their sums fill the registers
