@@ -20,7 +20,7 @@ check: .venv/dev.stamp  ## format, lint, import directions, types
 
 bench: .venv/app.stamp  ## ratios measured in one run, as a table and JSON
 	OMP_WAIT_POLICY=passive $(BIN)/python bench/layer.py --json bench.json
-	OMP_WAIT_POLICY=passive $(BIN)/python bench/kernels.py --json bench-kernels.json
+	OMP_WAIT_POLICY=passive $(BIN)/python bench/twins.py --json bench-twins.json
 	OMP_WAIT_POLICY=active $(BIN)/python bench/inference.py --json bench-inference.json
 
 record: .venv/app.stamp  ## run the recorded experiments again and write them to assets/recordings

@@ -1,6 +1,6 @@
 """Each compiled path against its twin in torch, the arithmetic it reaches, and how its cost grows.
 
-    OMP_WAIT_POLICY=passive python bench/kernels.py [--out 576 --columns 576 --rounds 5 --json FILE]
+    OMP_WAIT_POLICY=passive python bench/twins.py [--out 576 --columns 576 --rounds 5 --json FILE]
 
 A random layer with correlated inputs at 2x8 g8. Times are the fastest of `--rounds`; what is
 printed are ratios of times of this run. The arithmetic of a beam sweep counts the scores (group + 1
