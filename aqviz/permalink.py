@@ -68,7 +68,7 @@ def to_query(experiment: Experiment, job: str | None = None) -> str:
         "seed": experiment.seeds[0],
         "seeds": len(experiment.seeds) if len(experiment.seeds) > 1 else None,
         "search": experiment.search,
-        "beam": width(experiment),
+        "beam": experiment.width,
         "inits": ",".join(experiment.inits) if experiment.inits != DEFAULT.inits else None,
     }
     values |= {
@@ -115,18 +115,13 @@ def command(experiment: Experiment) -> str:
     words += ["--codebooks", scheme.codebooks, "--bits", scheme.bits, "--group", scheme.group]
     for init in experiment.inits:
         words += ["--init", init]
-    words += ["--search", experiment.search, "--beam", width(experiment)]
+    words += ["--search", experiment.search, "--beam", experiment.width]
     words += ["--seed", experiment.seeds[0], "--seeds", len(experiment.seeds)]
     changed = _changed(experiment)
     for setting in OPTIONAL:
         if setting in changed or setting.field in IN_EVERY_COMMAND:
             words += [setting.flag, getattr(experiment, setting.field)]
     return shlex.join(str(word) for word in [*words, "--json", "result.json"])
-
-
-def width(experiment: Experiment) -> int:
-    """Hypotheses the search keeps for each row."""
-    return SearchConfig(experiment.search, experiment.beam).kept
 
 
 def scheme_name(scheme: Scheme) -> str:

@@ -62,7 +62,7 @@ def _line(document: Document, init: str) -> str:
     runs = [run for run in document["runs"] if run["init"] == init]
     layer = document["layer"].removeprefix("model.layers.")
     config = recordings.experiment_of(document["config"])
-    search = f"`{config.search}`, {permalink.width(config)}"
+    search = f"`{config.search}`, {config.width}"
     cells = [_percent(mean_and_spread(runs, name)) for name in COLUMNS]
     seconds = sum(run["seconds"]["total"] for run in runs) / len(runs)
     errors = f"{cells[0]} / {cells[1]} | {cells[2]} / {cells[3]}"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from aqviz import permalink, theme
+from aqviz import theme
 from aqviz.figures.usage import effective_words
 from aqviz.recordings import experiment_of
 
@@ -86,7 +86,7 @@ def table(document: dict[str, Any]) -> pd.DataFrame:
     common = {
         "layer": document["layer"],
         "search": config.search,
-        "beam": permalink.width(config),
+        "beam": config.width,
     }
     lines = []
     for run in document["runs"]:

@@ -81,12 +81,6 @@ def measure(out, columns, rounds):
     }
     for width in (2, 4, 8, 16):
         add(f"search sweep, beam {width}", "search sweep, beam 1", search[width] / search[1])
-    groups, products = scheme.groups(out, columns), 8 * 2 * (scheme.group + 1) * scheme.size
-    work = groups * (products + 8 * (scheme.group + 1) * columns / 2)  # beam 8, multiply-adds
-    left = torch.randn(max(1, int(work / columns**2)), columns)
-    plain = fastest(lambda: left @ problem.hessian, rounds)
-    add("search sweep, beam 8", "a float32 matmul of as many multiply-adds", search[8] / plain)
-
     exact = fastest(lambda: codebooks.run(problem, greedy, RefitConfig()), rounds)
     adam = fastest(lambda: adam_steps(problem, greedy), 1)
     add("refit, least squares", "refit, 100 Adam steps", exact / adam)

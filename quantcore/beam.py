@@ -75,7 +75,7 @@ def run(
     order = torch.arange(groups, device=codes.device)
     if config.shuffle:
         order = torch.randperm(groups, generator=rng, device=rng.device).to(order.device)
-        columns = (order[:, None] * group + torch.arange(group, device=order.device)).flatten()
+        columns = sweep.columns_of(order, group)
         dense, hessian, codes = dense[:, columns], hessian[columns][:, columns], codes[:, order]
 
     def start(rows: slice) -> Rows:
@@ -85,12 +85,10 @@ def run(
         pulls = delta @ hessian
         return Rows(held, codes[rows], pulls[:, None], (pulls * delta).sum(1, keepdim=True))
 
-    metric = Metric(problem.blocks(group)[order], hessian)
+    metric = Metric(problem.blocks(group)[order], hessian, order)
     widths = config.widths(books)
     found = sweep.run(metric, weight.codebooks, out, start, widths, observe)
-    ordered = torch.empty_like(found)
-    ordered[:, order] = found
-    return keep_better_rows(problem, weight, replace(weight, codes=ordered))
+    return keep_better_rows(problem, weight, replace(weight, codes=found))
 
 
 def keep_better_rows(

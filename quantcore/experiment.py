@@ -95,9 +95,14 @@ class Experiment:
 
     def key(self) -> str:
         """A name for the result: the same settings and version give the same key."""
-        width = SearchConfig(self.search, self.beam).kept  # named or the default, it is one run
-        facts = [asdict(self) | {"beam": width}, machine.versions()["aqviz"]]
+        # the width named or left to the search, it is one run
+        facts = [asdict(self) | {"beam": self.width}, machine.versions()["aqviz"]]
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def width(self) -> int:
+        """Hypotheses the search keeps for each row."""
+        return SearchConfig(self.search, self.beam).kept
 
     def config(self, init: str) -> LayerConfig:
         """How one initialiser's runs quantize the layer."""

@@ -22,7 +22,6 @@ Unlike the beam it does not start from codes, so it can leave any basin, and nee
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -61,22 +60,8 @@ class FeedbackConfig:
         return (self.width * self.candidates,) * (books - 1) + (self.width,)
 
 
-class Factor(NamedTuple):
-    """D and U, and the order of the groups they belong to."""
-
-    metric: Metric
-    order: Int[Tensor, " groups"]  # the group visited first, second, ...
-
-    @property
-    def blocks(self) -> Float[Tensor, "groups group group"]:
-        """D in the layer's own order: each group's metric once later groups make up for it."""
-        own = torch.empty_like(self.metric.blocks)
-        own[self.order] = self.metric.blocks
-        return own
-
-
-def factor(problem: LayerProblem, group: int) -> Factor:
-    """D and U of the problem's Hessian.
+def factor(problem: LayerProblem, group: int) -> Metric:
+    """D (the blocks) and U (the spread) of the problem's Hessian.
 
     Raises:
         ProblemError: the Hessian is too far from positive semidefinite.
@@ -84,20 +69,20 @@ def factor(problem: LayerProblem, group: int) -> Factor:
     hessian = problem.hessian
     energies = hessian.diagonal().view(-1, group).sum(1)
     order = energies.argsort(descending=True, stable=True)
-    root = _upper_root(hessian, _columns(order, group))
+    root = _upper_root(hessian, sweep.columns_of(order, group))
     blocks = []
     for first in range(0, len(root), group):
         here = slice(first, first + group)
         own = root[here, here].double()  # R_jj
         blocks.append((own @ own.T).to(root.dtype))
         root[:, here] = (root[:, here].double() @ torch.linalg.inv(own)).to(root.dtype)  # U
-    return Factor(Metric(torch.stack(blocks), root), order)
+    return Metric(torch.stack(blocks), root, order)
 
 
 def run(
     problem: LayerProblem,
     weight: AdditiveWeight,
-    factor: Factor,
+    factor: Metric,
     config: FeedbackConfig,
     observe: Callable[[SweepInfo], None] = lambda info: None,
 ) -> AdditiveWeight:
@@ -119,15 +104,8 @@ def run(
         return Rows(target, None, pulls, pulls[..., 0])
 
     widths = config.widths(books)
-    found = sweep.run(factor.metric, weight.codebooks, out, start, widths, observe)
-    codes = torch.empty_like(found)
-    codes[:, factor.order] = found
-    return replace(weight, codes=codes)
-
-
-def _columns(order: Int[Tensor, " groups"], group: int) -> Int[Tensor, " columns"]:
-    """The columns of the groups in this order."""
-    return (order[:, None] * group + torch.arange(group, device=order.device)).flatten()
+    found = sweep.run(factor, weight.codebooks, out, start, widths, observe)
+    return replace(weight, codes=found)
 
 
 def _upper_root(

@@ -116,7 +116,7 @@ class LayerProblem:
     def errors(self, approx: Float[Tensor, "out columns"]) -> "Errors":
         """The error of `approx`, absolute and relative, on calibration and held-out text."""
         delta = self.weight - approx
-        error = self.error(approx)
+        error = _row_errors(delta, self.hessian).mean().item()
         heldout = None
         if self.heldout_hessian is not None and self.heldout_energy is not None:
             heldout = _row_errors(delta, self.heldout_hessian).mean().item() / self.heldout_energy

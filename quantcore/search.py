@@ -18,9 +18,9 @@ import torch
 from quantcore import beam, feedback
 from quantcore.beam import BeamConfig
 from quantcore.errors import InputError
-from quantcore.feedback import Factor, FeedbackConfig
+from quantcore.feedback import FeedbackConfig
 from quantcore.objective import LayerProblem
-from quantcore.sweep import SweepInfo
+from quantcore.sweep import Metric, SweepInfo
 from quantcore.weight import AdditiveWeight
 
 SEARCHES = ("feedback-descent", "feedback", "descent", "beam")
@@ -79,7 +79,7 @@ class Searcher:
     group: int
 
     @cached_property
-    def factor(self) -> Factor:
+    def factor(self) -> Metric:
         """The Hessian's block factors, for feedback."""
         return feedback.factor(self.problem, self.group)
 

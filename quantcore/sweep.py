@@ -28,6 +28,7 @@ class Metric(NamedTuple):
 
     blocks: Float[Tensor, "groups group group"]  # of each group when it is visited
     spread: Float[Tensor, "columns columns"]  # how a change pulls the groups right of it
+    order: Int[Tensor, " groups"]  # the layer's group visited first, second, ...
 
 
 class SweepInfo(NamedTuple):
@@ -55,25 +56,31 @@ def run(
         metric: Blocks and spread.
         codebooks: The words to choose from.
         out: How many rows there are.
-        start: Gives the rows of a slice as they are before the first group, divided by their scale.
+        start: Gives the rows of a slice as they are before the first group, divided by their
+            scale, groups in the metric's order.
         widths: Hypotheses kept after each step in a group; step i fills book i mod M.
         observe: Called after every panel; may raise to stop.
 
     Returns:
-        The best codes found for each row.
+        The best codes found for each row, groups in the layer's order.
     """
     groups = len(metric.blocks)
-    chunks = torch.arange(out).split(rows_at_once(widths[-1], len(metric.spread)))
+    step = rows_at_once(widths[-1], len(metric.spread))
+    chunks = [slice(first, min(first + step, out)) for first in range(0, out, step)]
     found = torch.empty(out, groups, len(codebooks), dtype=torch.int32, device=metric.spread.device)
-    for number, chunk in enumerate(chunks):
-        here = slice(int(chunk[0]), int(chunk[-1]) + 1)
+    for number, here in enumerate(chunks):
         total, before = len(chunks) * groups, number * groups
 
         def seen(done: int, before: int = before, total: int = total) -> None:
             observe(SweepInfo(before + done, total))
 
-        found[here] = _chunk(metric, codebooks, start(here), widths, seen)
+        found[here, metric.order] = _chunk(metric, codebooks, start(here), widths, seen)
     return found
+
+
+def columns_of(order: Int[Tensor, " groups"], group: int) -> Int[Tensor, " columns"]:
+    """The columns of the groups in this order."""
+    return (order[:, None] * group + torch.arange(group, device=order.device)).flatten()
 
 
 def rows_at_once(width: int, columns: int) -> int:
@@ -92,7 +99,8 @@ def _chunk(
     groups, group = metric.blocks.shape[:2]
     visits = max(1, min(PANEL // group, TABLES // codebooks.numel()))
     each = torch.arange(len(rows.held), device=rows.held.device)[:, None]
-    errors, left, codes = rows.errors, rows.pulls, None
+    errors, left = rows.errors, rows.pulls
+    codes = torch.empty(*errors.shape, 0, len(codebooks), dtype=torch.int32, device=each.device)
     for first in range(0, groups, visits):
         last = min(first + visits, groups)
         here, end = slice(first * group, last * group), last * group
@@ -101,15 +109,9 @@ def _chunk(
         width = end - first * group
         given = Rows(rows.held[:, first:last], own, left[..., :width], errors)
         visited = kernels.visit(panel, codebooks, given, widths)
-        codes = visited.codes if codes is None else _append(codes, visited, each)
+        codes = torch.cat([codes[each, visited.parents], visited.codes], 2)
         errors, far = visited.errors, left[each, visited.parents, width:]
         left = far.flatten(0, 1).addmm_(visited.changes.flatten(0, 1), metric.spread[here, end:])
         left = left.view(*far.shape)
         seen(last)
-    assert codes is not None  # a layer has groups
     return codes[:, 0]
-
-
-def _append(codes: Tensor, visited: kernels.Visited, each: Tensor) -> Tensor:
-    """The codes of the panels before, of the hypotheses that are left, and those of this one."""
-    return torch.cat([codes[each, visited.parents], visited.codes], 2)

@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from quantcore import kernels
 from quantcore.errors import SchemeError
 
 MAX_CODEBOOKS = 4
@@ -158,7 +159,7 @@ class AdditiveWeight:
 
     def dense(self) -> Float[Tensor, "out columns"]:
         """Decode to the dense matrix."""
-        return self.unscaled() * self.scales[:, None]
+        return kernels.decode(self.codes, self.codebooks, self.scales)
 
     def unscaled(self) -> Float[Tensor, "out columns"]:
         """Decode without the row scales."""
@@ -175,10 +176,8 @@ def decode(
     codes: Int[Tensor, "out groups books"], codebooks: Float[Tensor, "books size group"]
 ) -> Float[Tensor, "out groups group"]:
     """Sum each group's codewords, without the row scales."""
-    return sum(
-        (book[codes[..., m].long()] for m, book in enumerate(codebooks[1:], start=1)),
-        start=codebooks[0][codes[..., 0].long()],
-    )
+    out, groups, _ = codes.shape
+    return kernels.decode(codes, codebooks, codebooks.new_ones(out)).view(out, groups, -1)
 
 
 def _divisors_around(columns: int, group: int) -> list[int]:

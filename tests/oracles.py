@@ -51,6 +51,14 @@ def best_row_codes(row, hessian, codebooks, scale):
     return found, best
 
 
+def best_codes(problem, weight):
+    """`best_row_codes` of every row."""
+    rows = zip(problem.weight, weight.scales, strict=True)
+    return torch.stack(
+        [best_row_codes(row, problem.hessian, weight.codebooks, s)[0] for row, s in rows]
+    )
+
+
 def beam_row(row, hessian, codebooks, scale, codes, width):
     """Beam search over one row as the papers say it: every hypothesis decoded from scratch."""
     books, size, group = codebooks.shape

@@ -100,7 +100,7 @@ class Form(NamedTuple):
             group=scheme.group,
             inits=list(experiment.inits),
             search=experiment.search,
-            beam=permalink.width(experiment),
+            beam=experiment.width,
             sweeps=experiment.sweeps,
             seed=experiment.seeds[0],
             seeds=len(experiment.seeds),

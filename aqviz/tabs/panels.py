@@ -4,7 +4,7 @@ import math
 from html import escape
 from typing import Any
 
-from aqviz import permalink, report, theme
+from aqviz import report, theme
 from aqviz.jobs import Job, State
 from aqviz.recordings import experiment_of
 from quantcore.experiment import Experiment
@@ -150,7 +150,7 @@ def duration(seconds: int | float) -> str:
 
 def _search(document: dict[str, Any]) -> str:
     config = experiment_of(document["config"])
-    return f"{theme.SEARCHES[config.search]}, beam {permalink.width(config)}"
+    return f"{theme.SEARCHES[config.search]}, beam {config.width}"
 
 
 def _fact(name: str, value: str, note: str) -> str:

@@ -5,12 +5,15 @@
     *_triton.py    for CUDA devices
 
 Bare tensors in, bare tensors out; nothing here knows a layer or a scheme. A compiled module is
-imported when it is first called: starting numba or Triton takes a while.
+imported when it is first called: starting numba or Triton takes a while. Compiled kernels give no
+gradient; where one is asked for, the naive make runs.
 """
 
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -47,10 +50,18 @@ def chosen(kernel: str, device: str, dtype: torch.dtype) -> Callable[..., Any]:
         fast = None
     if device == "cuda" and find_spec("triton") is None:
         fast = None
-    return getattr(import_module(f"quantcore.kernels.{fast or 'naive'}"), kernel)  # type: ignore[no-any-return]
+    return getattr(_module(fast or "naive"), kernel)  # type: ignore[no-any-return]
 
 
-def _for(kernel: str, like: Tensor) -> Callable[..., Any]:
+@cache
+def _module(name: str) -> ModuleType:
+    return import_module(f"quantcore.kernels.{name}")
+
+
+def _for(kernel: str, like: Tensor, *others: Tensor) -> Callable[..., Any]:
+    """The make for `like`, unless one of the tensors wants a gradient."""
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (like, *others)):
+        return getattr(naive, kernel)  # type: ignore[no-any-return]
     return chosen(kernel, like.device.type, like.dtype)
 
 
@@ -74,7 +85,7 @@ def solve(lhs: Tensor, rhs: Tensor) -> Tensor:
 
 def decode(codes: Tensor, codebooks: Tensor, scales: Tensor) -> Tensor:
     """The dense weight."""
-    return _for("decode", codebooks)(codes, codebooks, scales)  # type: ignore[no-any-return]
+    return _for("decode", codebooks, scales)(codes, codebooks, scales)  # type: ignore[no-any-return]
 
 
 def sum_by_code(pulls: Tensor, codes: Tensor, scales: Tensor, size: int) -> Tensor:
@@ -84,7 +95,7 @@ def sum_by_code(pulls: Tensor, codes: Tensor, scales: Tensor, size: int) -> Tens
 
 def matmul(x: Tensor, codes: Tensor, codebooks: Tensor, scales: Tensor) -> Tensor:
     """Inputs times the transposed weight, which is not written out."""
-    return _for("matmul", x)(x, codes, codebooks, scales)  # type: ignore[no-any-return]
+    return _for("matmul", x, codebooks, scales)(x, codes, codebooks, scales)  # type: ignore[no-any-return]
 
 
 def visit(panel: Panel, codebooks: Tensor, rows: Rows, widths: tuple[int, ...]) -> Visited:

@@ -31,6 +31,7 @@ from numba import njit
 from torch import Tensor
 
 from quantcore.kernels import threads
+from quantcore.kernels.arrays import array
 
 TILE = 512  # rows turned at once; with their scores they stay in the first cache
 PRODUCTS = 1 << 21  # multiply-adds of scores worth a thread
@@ -70,9 +71,9 @@ def assign(
         out, groups = out * groups, 1
     paired = torch.arange(size + size % 2).clamp_max(size - 1)  # an odd last word twice
     arrays = [
-        _array(vectors).reshape(out, groups, group),
-        _array(metrics),
-        _array(codebook[paired].T),
+        array(vectors).reshape(out, groups, group),
+        array(metrics),
+        array(codebook[paired].T),
         codes.view(out, groups).numpy(),
         costs.view(out, groups).numpy(),
     ]
@@ -97,7 +98,7 @@ def codeword_sums(
     curvature = torch.zeros(size, group, group, dtype=torch.float64)
     target = torch.zeros(size, group, dtype=torch.float64)
     arrays = [
-        *(_array(x) for x in (vectors, _distinct(metrics).flatten(1), row_weights, codes.int())),
+        *(array(x) for x in (vectors, _distinct(metrics).flatten(1), row_weights, codes.int())),
         _Sums(curvature.view(size, group**2).numpy(), target.numpy()),
     ]
     entries = (0,) * group
@@ -118,7 +119,7 @@ def solve(
     waiting for them takes longer than a round of EM.
     """
     reduced, found = (x.to(torch.float64, copy=True).contiguous() for x in (matrices, right))
-    arrays, entries = (_array(reduced), _array(found)), (0,) * right.shape[1]
+    arrays, entries = (array(reduced), array(found)), (0,) * right.shape[1]
 
     def work(first: int, last: int) -> None:
         _solve((first, last), entries, *arrays)
@@ -130,10 +131,6 @@ def solve(
 def _distinct(metrics: Tensor) -> Tensor:
     """One metric where all are one, expanded; else all of them."""
     return metrics[:1] if metrics.stride(0) == 0 else metrics
-
-
-def _array(tensor: Tensor) -> Any:
-    return tensor.detach().contiguous().numpy()
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})

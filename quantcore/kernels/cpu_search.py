@@ -20,6 +20,7 @@ from numba import njit
 from torch import Tensor
 
 from quantcore.kernels import threads
+from quantcore.kernels.arrays import array
 from quantcore.kernels.panel import Panel, Rows, Visited
 
 FAST = {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}  # infinities stay what they are
@@ -85,8 +86,8 @@ def visit(
     codes = rows.codes
     if codes is None:
         codes = torch.empty(0, visits, books, dtype=torch.int32)
-    given = _Rows(*(_array(x) for x in (rows.held, codes.int(), rows.pulls, rows.errors)))
-    tables, found = _tables(panel, codebooks), Visited(*(_array(x) for x in out))
+    given = _Rows(*(array(x) for x in (rows.held, codes.int(), rows.pulls, rows.errors)))
+    tables, found = _tables(panel, codebooks), Visited(*(array(x) for x in out))
     steps = np.array(widths)
     threads.over(count, lambda first, last: _rows(first, last, steps, tables, given, found))
     return out
@@ -97,10 +98,6 @@ def _kept(widths: tuple[int, ...], beam: int, size: int) -> int:
     for width in widths:
         beam = min(width, beam * size)
     return beam
-
-
-def _array(tensor: Tensor) -> Any:
-    return tensor.contiguous().numpy()
 
 
 def _tables(panel: Panel, codebooks: Tensor) -> _Tables:
@@ -115,12 +112,12 @@ def _tables(panel: Panel, codebooks: Tensor) -> _Tables:
     norms = codebooks.new_full((visits, books, padded), torch.inf)
     norms[..., :size] = torch.einsum("jmkg,mkg->jmk", bent, codebooks)
     return _Tables(
-        words=_array(words.view(books, -1, block, group).transpose(2, 3)),
-        norms=_array(norms.view(visits, books, -1, block)),
-        books=_array(codebooks),
-        bent=_array(bent),
-        metrics=_array(panel.blocks),
-        spread=_array(panel.spread),
+        words=array(words.view(books, -1, block, group).transpose(2, 3)),
+        norms=array(norms.view(visits, books, -1, block)),
+        books=array(codebooks),
+        bent=array(bent),
+        metrics=array(panel.blocks),
+        spread=array(panel.spread),
         unroll=(0,) * USUAL if group == USUAL else (),
     )
 

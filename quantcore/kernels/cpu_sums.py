@@ -13,6 +13,7 @@ from numba import njit
 from torch import Tensor
 
 from quantcore.kernels import threads
+from quantcore.kernels.arrays import array
 
 GRAIN = 1 << 14  # groups worth a thread of their own
 
@@ -26,7 +27,7 @@ def sum_by_code(
     """The scaled groups of `pulls` summed by code, in float64: the adjoint of `decode`."""
     out, groups, books = codes.shape
     group = pulls.shape[1] // groups
-    arrays = [_array(x) for x in (pulls, codes, scales)]
+    arrays = [array(x) for x in (pulls, codes, scales)]
     parts = []
 
     def work(first: int, last: int) -> None:
@@ -37,10 +38,6 @@ def sum_by_code(
     threads.over(out, work, max(1, GRAIN // max(1, groups)))
     # in the order of the rows, so that the same threads give the same bits
     return torch.from_numpy(np.sum([part for _, part in sorted(parts, key=lambda x: x[0])], 0))
-
-
-def _array(tensor: Tensor) -> Any:
-    return tensor.detach().contiguous().numpy()
 
 
 @njit(nogil=True, cache=True, fastmath={"contract"})

@@ -48,3 +48,20 @@ def test_the_search_on_another_device_is_the_torch_one_with_its_own_best(monkeyp
 def test_small_systems_are_solved_compiled_in_float64():
     assert "cpu_" in kernels.chosen("solve", "cpu", torch.float64).__module__
     assert kernels.chosen("solve", "cuda", torch.float64) is naive.solve
+
+
+@pytest.mark.parametrize("wanting", ["codebooks", "scales"])
+def test_where_a_gradient_is_wanted_the_naive_make_runs(rng, wanting):
+    codes = torch.randint(4, (3, 2, 2), generator=rng, dtype=torch.int32)
+    given = {
+        "codebooks": torch.randn(2, 4, 8, generator=rng),
+        "scales": torch.rand(3, generator=rng),
+    }
+    given[wanting].requires_grad_()
+    kernels.decode(codes, **given).sum().backward()
+    assert given[wanting].grad.abs().sum() > 0
+    given[wanting].grad = None
+    kernels.matmul(torch.ones(1, 16), codes, **given).sum().backward()
+    assert given[wanting].grad.abs().sum() > 0
+    with torch.no_grad():
+        assert not kernels.decode(codes, **given).requires_grad
