@@ -3,9 +3,11 @@ import json
 import cases
 import models
 import pytest
+from rich.console import Console
 
 from quantcore import __main__ as cli
 from quantcore import experiment, files
+from quantcore.commands import console
 from quantcore.search import DEFAULT_WIDTHS
 from quantcore.weight import Scheme
 
@@ -18,8 +20,8 @@ def run(monkeypatch, capsys, tmp_path):
 
     def run(*arguments):
         monkeypatch.setattr("sys.argv", ["quantcore", *map(str, arguments)])
-        monkeypatch.setattr(cli, "out", cli.Console(width=cli.WIDE))
-        monkeypatch.setattr(cli, "err", cli.Console(stderr=True, width=400))
+        monkeypatch.setattr(console, "out", Console(width=console.WIDE))
+        monkeypatch.setattr(console, "err", Console(stderr=True, width=400))
         with pytest.raises(SystemExit) as end:
             cli.main()
         captured = capsys.readouterr()
@@ -115,7 +117,7 @@ def test_interrupting_keeps_the_runs_and_the_same_command_goes_on(
 
     monkeypatch.setattr(experiment, "run", interrupted)
     code, _, err = run(*problem, *SCHEME, "--json", path)
-    assert code == cli.INTERRUPTED
+    assert code == console.INTERRUPTED
     assert "Interrupted" in err
     half = json.loads(path.read_text())
     assert [r["complete"] for r in half["runs"]] == [True, False]
@@ -144,7 +146,7 @@ def test_interrupting_keeps_the_runs_and_the_same_command_goes_on(
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(run, arguments, message):
     code, out, err = run(*arguments)
-    assert code == cli.BAD_INPUT
+    assert code == console.BAD_INPUT
     assert message in err
     assert "Traceback" not in out + err
     assert err.startswith("Error: ")
@@ -153,7 +155,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(run, arguments, message):
 
 def test_a_scheme_that_does_not_divide_names_others(run, problem):
     code, _, err = run(*problem, "--codebooks", 2, "--bits", 3, "--group", 5)
-    assert code == cli.BAD_INPUT
+    assert code == console.BAD_INPUT
     assert "32 inputs do not divide into groups of 5; try 2x3 g4 or 2x3 g8" in err
 
 
@@ -161,7 +163,7 @@ def test_a_file_that_is_no_result_is_not_overwritten(run, problem, tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("keep me")
     code, _, err = run(*problem, *SCHEME, "--json", path)
-    assert code == cli.BAD_INPUT
+    assert code == console.BAD_INPUT
     assert "notes.txt is there and is no result of this command" in err
     assert path.read_text() == "keep me"
 
@@ -171,11 +173,11 @@ def test_another_experiments_result_is_not_overwritten(run, problem, tmp_path):
     assert run(*problem, *SCHEME, "--json", path)[0] == 0
     before = path.read_text()
     code, _, err = run(*problem, *SCHEME, "--beam", 3, "--seeds", 2, "--json", path)
-    assert code == cli.BAD_INPUT
+    assert code == console.BAD_INPUT
     assert "holds the result of another experiment (with other seeds, beam)" in err
     assert path.read_text() == before
     code, _, err = run(*problem, *SCHEME, "--search", "beam", "--json", path)
-    assert code == cli.BAD_INPUT
+    assert code == console.BAD_INPUT
     assert "(with other search)" in err
     assert run(*problem, *SCHEME, "--json", path)[0] == 0
 
