@@ -21,7 +21,6 @@ from dataclasses import dataclass, replace
 import torch
 
 from quantcore import sweep
-from quantcore.errors import InputError
 from quantcore.kernels.panel import Rows
 from quantcore.objective import LayerProblem
 from quantcore.sweep import Metric, SweepInfo
@@ -43,9 +42,7 @@ class BeamConfig:
     shuffle: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("width", "candidates"):
-            if getattr(self, name) < 1:
-                raise InputError(f"beam {name} must be at least 1, got {getattr(self, name)}")
+        sweep.check_counts("beam", self.width, self.candidates)
 
     def widths(self, books: int) -> tuple[int, ...]:
         """Hypotheses kept after each book of a group."""
@@ -98,5 +95,5 @@ def keep_better_rows(
 
     The search keeps its errors in float32; this compares in float64.
     """
-    better = problem.row_errors(new.dense()) < problem.row_errors(old.dense())
+    better = problem.row_errors(new) < problem.row_errors(old)
     return replace(old, codes=torch.where(better[:, None, None], new.codes, old.codes))

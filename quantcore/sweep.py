@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from quantcore import kernels
+from quantcore.errors import InputError
 from quantcore.kernels.panel import Panel, Rows
 
 PANEL = 128  # columns searched between two matrix products
@@ -76,6 +77,13 @@ def run(
 
         found[here, metric.order] = _chunk(metric, codebooks, start(here), widths, seen)
     return found
+
+
+def check_counts(search: str, width: int, candidates: int) -> None:
+    """Refuse a search that keeps no hypotheses."""
+    for name, count in (("width", width), ("candidates", candidates)):
+        if count < 1:
+            raise InputError(f"{search} {name} must be at least 1, got {count}")
 
 
 def columns_of(order: Int[Tensor, " groups"], group: int) -> Int[Tensor, " columns"]:

@@ -62,7 +62,8 @@ def _for(kernel: str, like: Tensor, *others: Tensor) -> Callable[..., Any]:
     """The make for `like`, unless one of the tensors wants a gradient."""
     if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (like, *others)):
         return getattr(naive, kernel)  # type: ignore[no-any-return]
-    return chosen(kernel, like.device.type, like.dtype)
+    device = "cpu" if like.is_cpu else like.device.type  # this makes an object, in 0.2 us
+    return chosen(kernel, device, like.dtype)
 
 
 def assign(vectors: Tensor, metrics: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:

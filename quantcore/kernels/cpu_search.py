@@ -1,14 +1,16 @@
 """`visit` compiled for the CPU: each row on its own, everything about it in the first cache.
 
 A row's hypotheses, their pulls on the panel's columns and one score for each word fit into a few
-tens of kilobytes. The loop over the words, which is nearly all of the arithmetic, runs over the
-codebook transposed, [group, size], in vector registers; the words are then passed over in lanes and
-only those under the worst kept score are looked at one by one. Hypotheses are not copied from visit
-to visit: each remembers where it came from, and the codes are read back at the end of the panel.
+tens of kilobytes. The scores, which are nearly all of the arithmetic, are computed over the
+codebook transposed, in vectors of words. Each lane's lowest score is kept on the way: if `width`
+lanes have one under a bound, so have that many scores, so a few bisections over the lanes give a
+bound that hardly more than the wanted scores keep. Those are found by a comparison's bits and go
+into a sorted list, which takes no branch: a score and whose it is are one integer, ordered by
+both. Hypotheses are not copied from visit to visit: each remembers where it came from, and the
+codes are read back at the end of the panel.
 
-The code is compiled twice: for groups of 8, the usual size, as a constant, so that the short loops
-over a group unroll, and for any other size. Arrays travel in named tuples and are indexed, not
-sliced: a slice costs a reference count, which is more than a short loop.
+Arrays travel in named tuples and are indexed, not sliced. The compiled code counts no references,
+so all memory is given to it: a thread's scratch is allocated before it starts.
 """
 
 from typing import Any, NamedTuple, no_type_check
@@ -22,24 +24,42 @@ from torch import Tensor
 from quantcore.kernels import threads
 from quantcore.kernels.arrays import array
 from quantcore.kernels.panel import Panel, Rows, Visited
+from quantcore.kernels.vectors import (
+    LANES,
+    add,
+    first_one,
+    greatest,
+    least,
+    load,
+    minimum,
+    muladd,
+    ones,
+    spread,
+    store,
+    within,
+)
 
 FAST = {"nnan", "nsz", "arcp", "contract", "afn", "reassoc"}  # infinities stay what they are
-USUAL = 8  # the group size with code of its own
-LANES = 64  # scores compared with the bound at once
-BLOCK = 256  # words scored at once
-TWO, ZERO, HUGE = np.float32(2), np.float32(0), np.float32(np.inf)
+HALVINGS = 6  # of the range in which a bound is looked for
+ZERO, HALF, TWO = np.float32(0), np.float32(0.5), np.float32(2)
+HUGE = np.float32(np.inf)
+MAGNITUDE, CHOICE = 0x7FFFFFFF, 0xFFFFFFFF  # a float's bits but the sign; a key's lower half
+EMPTY = 0x7F800000 << 32  # the key of an infinite score
+BEFORE_ALL = -(1 << 63)  # under every key
+# no reference counts: they would be most of the time, and threads would wait for each other's
+UNCOUNTED: dict[str, Any] = {"_nrt": False}
+inlined = njit(fastmath=FAST, inline="always", **UNCOUNTED)
 
 
 class _Tables(NamedTuple):
     """The panel and the codebooks in the kernel's layout."""
 
-    words: Any  # [books, blocks, group, block] transposed and padded
-    norms: Any  # [visits, books, blocks, block]; infinite where padded
+    words: Any  # [books, vectors, group, lanes] transposed and padded
+    norms: Any  # [visits, books, vectors * lanes]; infinite where padded
     books: Any  # [books, size, group]
     bent: Any  # [visits, books, size, group]: words times D
     metrics: Any  # [visits, group, group]
-    spread: Any  # [columns, columns]
-    unroll: Any  # a tuple of the group size's length for the usual size, else empty
+    spread: Any  # [columns, vectors * lanes]
 
 
 class _Rows(NamedTuple):
@@ -54,15 +74,14 @@ class _Rows(NamedTuple):
 class _Scratch(NamedTuple):
     """One row's hypotheses; index 0 of `pulls`, `local`, `placed`, `origin` is before or after."""
 
-    pulls: Any  # [2, wide, columns]
+    pulls: Any  # [2, wide, vectors * lanes]
     errors: Any  # [wide]
     local: Any  # [2, wide, group]
     placed: Any  # [2, wide, books] codes of the group being visited
     origin: Any  # [2, wide] the hypothesis each was before the group
-    away: Any  # [wide, group] local with one book taken out
-    scores: Any  # [block]
-    low: Any  # [wide] the best scores so far, ascending
-    choice: Any  # [wide] and whose they are
+    away: Any  # [wide, group] -2 times local with one book taken out
+    scores: Any  # [padded size]
+    low: Any  # [wide + 1] the best choices so far, worst first
     came: Any  # [visits, wide] origin, for each visit
     codes: Any  # [visits, wide, books]
     moves: Any  # [visits, wide, group]
@@ -89,7 +108,11 @@ def visit(
     given = _Rows(*(array(x) for x in (rows.held, codes.int(), rows.pulls, rows.errors)))
     tables, found = _tables(panel, codebooks), Visited(*(array(x) for x in out))
     steps = np.array(widths)
-    threads.over(count, lambda first, last: _rows(first, last, steps, tables, given, found))
+
+    def work(first: int, last: int) -> None:
+        _rows((first, last), steps, tables, given, found, _scratch_for(tables, given, steps))
+
+    threads.over(count, work)
     return out
 
 
@@ -103,86 +126,101 @@ def _kept(widths: tuple[int, ...], beam: int, size: int) -> int:
 def _tables(panel: Panel, codebooks: Tensor) -> _Tables:
     """Transposed words, and for each visit their norms and products with the metric."""
     books, size, group = codebooks.shape
-    visits = len(panel.blocks)
-    block = min(BLOCK, -(-size // LANES) * LANES)
-    padded = -(-size // block) * block
+    padded = -(-size // LANES) * LANES
     words = codebooks.new_zeros(books, padded, group)
     words[:, :size] = codebooks
     bent = codebooks @ panel.blocks[:, None]  # [visits, books, size, group]
-    norms = codebooks.new_full((visits, books, padded), torch.inf)
+    norms = codebooks.new_full((len(bent), books, padded), torch.inf)
     norms[..., :size] = torch.einsum("jmkg,mkg->jmk", bent, codebooks)
     return _Tables(
-        words=array(words.view(books, -1, block, group).transpose(2, 3)),
-        norms=array(norms.view(visits, books, -1, block)),
+        words=array(words.view(books, -1, LANES, group).transpose(2, 3)),
+        norms=array(norms),
         books=array(codebooks),
         bent=array(bent),
         metrics=array(panel.blocks),
-        spread=array(panel.spread),
-        unroll=(0,) * USUAL if group == USUAL else (),
+        spread=array(torch.nn.functional.pad(panel.spread, (0, -len(panel.spread) % LANES))),
     )
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+def _scratch_for(tables: _Tables, rows: _Rows, widths: Any) -> _Scratch:
+    """Memory for one thread."""
+    wide, visits = max(rows.pulls.shape[1], widths.max()), rows.held.shape[1]
+    group, books = rows.held.shape[2], len(tables.books)
+    return _Scratch(
+        np.empty((2, wide, tables.spread.shape[1]), np.float32),
+        np.empty(wide, np.float32),
+        np.empty((2, wide, group), np.float32),
+        np.empty((2, wide, books), np.int32),
+        np.empty((2, wide), np.int32),
+        np.empty((wide, group), np.float32),
+        np.empty(tables.norms.shape[2], np.float32),
+        np.empty(wide + 1, np.int64),
+        np.empty((visits, wide), np.int32),
+        np.empty((visits, wide, books), np.int32),
+        np.empty((visits, wide, group), np.float32),
+    )
+
+
+@inlined
 @no_type_check
-def _under(scores: Any, first: int, bound: float) -> int:
-    """How many of the next LANES scores are under the bound."""
-    found = np.int32(0)
-    for k in range(first, first + LANES):
-        found += np.int32(scores[k] < bound)
-    return found
+def _insert(low: Any, width: int, key: int) -> None:
+    """Put a key into the list, worst first; the worst falls out."""
+    for i in range(width):
+        low[i] = max(low[i + 1], min(low[i], key))
 
 
-@njit(nogil=True, cache=True, fastmath=FAST)
+@njit(cache=True, **UNCOUNTED)
 @no_type_check
-def _insert(low: Any, choice: Any, count: int, width: int, score: float, which: int) -> int:
-    """Put a score into the ascending list; equal scores keep their order."""
-    place = count if count < width else width - 1
-    while place > 0 and low[place - 1] > score:
-        low[place] = low[place - 1]
-        choice[place] = choice[place - 1]
-        place -= 1
-    low[place] = score
-    choice[place] = which
-    return min(count + 1, width)
+def _key(score: float, choice: int) -> int:
+    """An integer that orders by score, then choice."""
+    bits = np.int64(np.float32(score).view(np.int32))
+    return ((bits ^ ((bits >> 31) & MAGNITUDE)) << 32) + choice
 
 
-@njit(nogil=True, fastmath=FAST, inline="always")
+@njit(cache=True, **UNCOUNTED)
 @no_type_check
-def _group(tables: _Tables) -> int:
-    """The group size; a constant where the tables say so by a type."""
-    return len(tables.unroll) if len(tables.unroll) else tables.books.shape[2]
+def _score_of(key: int) -> float:
+    """The score in a key."""
+    bits = key >> 32
+    return np.int32(bits ^ ((bits >> 31) & MAGNITUDE)).view(np.float32)
 
 
-@njit(nogil=True, fastmath=FAST, inline="always")
+@inlined
 @no_type_check
-def _score(scratch: _Scratch, tables: _Tables, at: Any, h: int, rest: float) -> None:
-    """scores[k] = rest + norms[k] - 2 away[h] . words[:, k] for one block of words."""
-    group = _group(tables)
-    scores, words, norms, away = scratch.scores, tables.words, tables.norms, scratch.away
-    j, m, block = at
-    if len(tables.unroll):  # groups of 8: one pass, all in registers
-        a, b, c, d = TWO * away[h, 0], TWO * away[h, 1], TWO * away[h, 2], TWO * away[h, 3]
-        e, f, g, i = TWO * away[h, 4], TWO * away[h, 5], TWO * away[h, 6], TWO * away[h, 7]
-        for k in range(len(scores)):
-            dot = a * words[m, block, 0, k] + b * words[m, block, 1, k]
-            dot += c * words[m, block, 2, k] + d * words[m, block, 3, k]
-            dot += e * words[m, block, 4, k] + f * words[m, block, 5, k]
-            dot += g * words[m, block, 6, k] + i * words[m, block, 7, k]
-            scores[k] = rest + norms[j, m, block, k] - dot
-    else:
-        for k in range(len(scores)):
-            scores[k] = rest + norms[j, m, block, k]
+def _score(scratch: _Scratch, tables: _Tables, at: Any, h: int, rest: float) -> Any:
+    """scores[k] = rest + norms[k] - 2 away[h] . words[k]; the lowest in each lane."""
+    books, vectors, group, _ = tables.words.shape
+    j, m = at
+    lowest = spread(HUGE)
+    for v in range(vectors):
+        scores = add(load(tables.norms, (j * books + m) * vectors + v), spread(rest))
         for i in range(group):
-            a = TWO * away[h, i]
-            for k in range(len(scores)):
-                scores[k] -= a * words[m, block, i, k]
+            words = load(tables.words, (m * vectors + v) * group + i)
+            scores = muladd(spread(scratch.away[h, i]), words, scores)
+        store(scratch.scores, v, scores)
+        lowest = minimum(lowest, scores)
+    return lowest
 
 
-@njit(nogil=True, fastmath=FAST, inline="always")
+@inlined
+@no_type_check
+def _bound(lowest: Any, width: int) -> float:
+    """A bound that at least `width` scores keep, and not many more: so many lanes hold one."""
+    low, high = least(lowest), greatest(lowest)
+    if width == 1:
+        return low
+    for _ in range(HALVINGS):
+        middle = low + HALF * (high - low)
+        enough = ones(within(lowest, spread(middle))) >= width
+        low, high = (low, middle) if enough else (middle, high)
+    return high
+
+
+@inlined
 @no_type_check
 def _empty(scratch: _Scratch, tables: _Tables, rows: _Rows, at: Any, h: int) -> None:
     """Enter a group with one hypothesis."""
-    group, books = _group(tables), len(tables.books)
+    books, _, group = tables.books.shape
     row, j, now = at
     pulls, local = scratch.pulls, scratch.local
     scratch.origin[0, h] = h
@@ -203,89 +241,91 @@ def _empty(scratch: _Scratch, tables: _Tables, rows: _Rows, at: Any, h: int) -> 
         scratch.errors[h] += total
 
 
-@njit(nogil=True, fastmath=FAST, inline="always")
+@inlined
 @no_type_check
 def _take_out(scratch: _Scratch, tables: _Tables, at: Any, h: int) -> float:
     """Take one book's word out of a hypothesis; the error without it."""
-    group = _group(tables)
+    group = tables.books.shape[2]
     j, m, side = at
     word, back = scratch.placed[side, h, m], ZERO
     for i in range(group):
         local, bent = scratch.local[side, h, i], tables.bent[j, m, word, i]
-        scratch.away[h, i] = local + bent
+        scratch.away[h, i] = -TWO * (local + bent)
         back += tables.books[m, word, i] * (TWO * local + bent)
     return scratch.errors[h] + back
 
 
-@njit(nogil=True, fastmath=FAST, inline="always")
+@inlined
 @no_type_check
-def _put_in(scratch: _Scratch, tables: _Tables, at: Any, b: int) -> None:
+def _put_in(scratch: _Scratch, tables: _Tables, at: Any, b: int, key: int) -> None:
     """The b-th best choice becomes a hypothesis on the other side."""
-    group, books = _group(tables), len(tables.books)
+    books, _, group = tables.books.shape
     j, m, side = at
-    size = tables.books.shape[1]
-    h = scratch.choice[b] // size
-    word = scratch.choice[b] - h * size
+    size, choice = tables.books.shape[1], key & CHOICE
+    h = choice // size
+    word = choice - h * size
+    scratch.errors[b] = _score_of(key)
     for i in range(group):
-        scratch.local[1 - side, b, i] = scratch.away[h, i] - tables.bent[j, m, word, i]
+        scratch.local[1 - side, b, i] = -HALF * scratch.away[h, i] - tables.bent[j, m, word, i]
     for n in range(books):
         scratch.placed[1 - side, b, n] = scratch.placed[side, h, n]
     scratch.placed[1 - side, b, m] = word
     scratch.origin[1 - side, b] = scratch.origin[side, h]
 
 
-@njit(nogil=True, fastmath=FAST, inline="always")
+@inlined
 @no_type_check
-def _best(scratch: _Scratch, tables: _Tables, at: Any, h: int, kept: Any) -> Any:
-    """Try all words of one book in one hypothesis; (found, bound) of the list so far."""
-    found, width, bound, rest = kept
-    length, size = len(scratch.scores), tables.books.shape[1]
-    for block in range(tables.words.shape[1]):
-        _score(scratch, tables, (at[0], at[1], block), h, rest)
-        for first in range(0, length, LANES):
-            if _under(scratch.scores, first, bound):
-                for k in range(first, first + LANES):
-                    if scratch.scores[k] < bound:
-                        which = h * size + block * length + k
-                        found = _insert(
-                            scratch.low, scratch.choice, found, width, scratch.scores[k], which
-                        )
-                        if found == width:
-                            bound = scratch.low[width - 1]
-    return found, bound
+def _best(scratch: _Scratch, tables: _Tables, at: Any, h: int, kept: Any) -> float:
+    """Try all words of one book in one hypothesis; the bound of the list so far."""
+    width, bound, rest = kept
+    lowest = _score(scratch, tables, at, h, rest)
+    lanes = ones(within(lowest, spread(bound)))
+    if lanes > width:
+        bound = min(bound, _bound(lowest, width))
+    if lanes:
+        for v in range(tables.words.shape[1]):
+            hits = within(load(scratch.scores, v), spread(bound))
+            while hits:
+                k = v * LANES + first_one(hits)
+                hits &= hits - 1
+                _insert(scratch.low, width, _key(scratch.scores[k], h * tables.books.shape[1] + k))
+        bound = min(bound, _score_of(scratch.low[0]))
+    return bound
 
 
-@njit(nogil=True, fastmath=FAST, inline="always")
+@inlined
 @no_type_check
 def _fill(scratch: _Scratch, tables: _Tables, widths: Any, at: Any, count: int) -> Any:
     """All steps in one group; (hypotheses left, side they are on)."""
-    group, books = _group(tables), len(tables.books)
+    books, _, group = tables.books.shape
     j, fresh = at
     side = 0
     for step in range(len(widths)):
-        m = step % books
-        found, bound = 0, HUGE
+        m, width = step % books, widths[step]
+        for b in range(width):
+            scratch.low[b] = EMPTY
+        scratch.low[width] = BEFORE_ALL
+        bound = HUGE
         for h in range(count):
             rest = scratch.errors[h]
             if fresh and step < books:
                 for i in range(group):
-                    scratch.away[h, i] = scratch.local[side, h, i]
+                    scratch.away[h, i] = -TWO * scratch.local[side, h, i]
             else:
                 rest = _take_out(scratch, tables, (j, m, side), h)
-            kept = (found, widths[step], bound, rest)
-            found, bound = _best(scratch, tables, (j, m), h, kept)
-        for b in range(found):
-            _put_in(scratch, tables, (j, m, side), b)
-            scratch.errors[b] = scratch.low[b]
-        side, count = 1 - side, found
+            bound = _best(scratch, tables, (j, m), h, (width, bound, rest))
+        count = min(width, count * tables.books.shape[1])
+        for b in range(count):
+            _put_in(scratch, tables, (j, m, side), b, scratch.low[width - 1 - b])
+        side = 1 - side
     return count, side
 
 
-@njit(nogil=True, fastmath=FAST, inline="always")
+@inlined
 @no_type_check
 def _leave(scratch: _Scratch, tables: _Tables, rows: _Rows, at: Any, b: int) -> None:
     """Note what a hypothesis chose and pull the later groups."""
-    group, books = _group(tables), len(tables.books)
+    books, _, group = tables.books.shape
     row, j, now, side = at
     h, pulls, moves = scratch.origin[side, b], scratch.pulls, scratch.moves
     scratch.came[j, b] = h
@@ -296,18 +336,20 @@ def _leave(scratch: _Scratch, tables: _Tables, rows: _Rows, at: Any, b: int) -> 
         scratch.codes[j, b, m] = word
         for i in range(group):
             moves[j, b, i] -= tables.books[m, word, i]
-    for k in range((j + 1) * group, pulls.shape[2]):
-        pull = pulls[now, h, k]
+    wide, vectors = pulls.shape[1], tables.spread.shape[1] // LANES
+    for v in range((j + 1) * group // LANES, vectors):
+        pull = load(pulls, (now * wide + h) * vectors + v)
         for i in range(group):
-            pull += moves[j, b, i] * tables.spread[j * group + i, k]
-        pulls[1 - now, b, k] = pull
+            right = load(tables.spread, (j * group + i) * vectors + v)
+            pull = muladd(spread(moves[j, b, i]), right, pull)
+        store(pulls, ((1 - now) * wide + b) * vectors + v, pull)
 
 
-@njit(nogil=True, fastmath=FAST, inline="always")
+@inlined
 @no_type_check
 def _read_back(scratch: _Scratch, tables: _Tables, found: Visited, row: int, b: int) -> None:
     """Follow a hypothesis back through the panel."""
-    group, books = _group(tables), len(tables.books)
+    books, _, group = tables.books.shape
     h = b
     found.errors[row, b] = scratch.errors[b]
     for back in range(len(scratch.came)):
@@ -320,33 +362,14 @@ def _read_back(scratch: _Scratch, tables: _Tables, found: Visited, row: int, b: 
     found.parents[row, b] = h
 
 
-@njit(nogil=True, fastmath=FAST, inline="always")
+@njit(nogil=True, cache=True, fastmath=FAST, **UNCOUNTED)
 @no_type_check
-def _scratch_for(tables: _Tables, rows: _Rows, widths: Any) -> _Scratch:
-    wide, visits = max(rows.pulls.shape[1], widths.max()), rows.held.shape[1]
-    group, books = rows.held.shape[2], len(tables.books)
-    return _Scratch(
-        np.empty((2, wide, visits * group), np.float32),
-        np.empty(wide, np.float32),
-        np.empty((2, wide, group), np.float32),
-        np.empty((2, wide, books), np.int32),
-        np.empty((2, wide), np.int32),
-        np.empty((wide, group), np.float32),
-        np.empty(tables.words.shape[3], np.float32),
-        np.empty(wide, np.float32),
-        np.empty(wide, np.int64),
-        np.empty((visits, wide), np.int32),
-        np.empty((visits, wide, books), np.int32),
-        np.empty((visits, wide, group), np.float32),
-    )
-
-
-@njit(nogil=True, cache=True, fastmath=FAST)
-@no_type_check
-def _rows(first: int, last: int, widths: Any, tables: _Tables, rows: _Rows, found: Visited) -> None:
-    scratch = _scratch_for(tables, rows, widths)
+def _rows(
+    piece: Any, widths: Any, tables: _Tables, rows: _Rows, found: Visited, scratch: _Scratch
+) -> None:
+    """Search the rows of a piece."""
     fresh = len(rows.codes) == 0
-    for row in range(first, last):
+    for row in range(piece[0], piece[1]):
         count = rows.pulls.shape[1]
         for h in range(count):
             scratch.errors[h] = rows.errors[row, h]

@@ -115,3 +115,34 @@ def test_threads_do_not_change_the_result(rng):
     finally:
         torch.set_num_threads(before)
     assert all(torch.equal(a, b) for a, b in zip(one, three, strict=True))
+
+
+@pytest.mark.parametrize("widths", [(1, 1), (3, 9), (40, 12), (100, 70), (300, 1)])
+@pytest.mark.parametrize("size", [70, 130])
+def test_exact_arithmetic_leaves_no_difference(rng, widths, size):
+    """Small integers: many scores tie, some are zero, others negative."""
+
+    def draw(*shape, high=3):
+        return torch.randint(-high, high + 1, shape, generator=rng).float()
+
+    codebooks, pulls = draw(2, size, 3, high=1), draw(4, 2, 9)
+    panel = Panel(torch.eye(3).mul(2).expand(3, 3, 3).contiguous(), draw(9, 9))
+    for codes in (None, torch.randint(size, (4, 3, 2), generator=rng, dtype=torch.int32)):
+        held = draw(4, 3, 3)
+        if codes is not None:
+            held = naive.decode(codes, codebooks, torch.ones(4)).view(4, 3, 3)
+        given = panel, codebooks, Rows(held, codes, pulls, draw(4, 2)), widths
+        want, got = naive.visit(*given), cpu_search.visit(*given)
+        assert all(torch.equal(a, b) for a, b in zip(got, want, strict=True))
+
+
+def test_scores_that_are_not_finite_choose_words_all_the_same(rng):
+    panel, codebooks, rows, widths = make(rng, 8)
+    well = cpu_search.visit(panel, codebooks, rows, widths)
+    for wrong in (torch.nan, torch.inf, -torch.inf):
+        pulls = torch.cat([rows.pulls, torch.full_like(rows.pulls[:1], wrong)])
+        more = [torch.cat([x, x[:1]]) for x in (rows.held, rows.codes, rows.errors)]
+        found = cpu_search.visit(panel, codebooks, Rows(*more[:2], pulls, more[2]), widths)
+        assert ((found.codes >= 0) & (found.codes < codebooks.shape[1])).all()
+        assert ((found.parents >= 0) & (found.parents < rows.pulls.shape[1])).all()
+        assert torch.equal(found.codes[:-1], well.codes)
