@@ -49,7 +49,7 @@ NAMES = {
 
 def kmeans(problem, scheme, rounds):
     """Seconds and errors of both k-means, from one start, in as many rounds."""
-    plain = EMProblem.euclidean(init.start(problem, scheme).residual)
+    plain = EMProblem.euclidean(init.residual(problem, init.start(problem, scheme)))
     first = clustering.start(plain, scheme.size, torch.Generator().manual_seed(0))
     infos = []
     fitted = clustering.run(plain, first, init.KMEANS, infos.append)
@@ -78,8 +78,8 @@ def kmeans(problem, scheme, rounds):
 
 def additive(name, problem, scheme):
     """The dense weight that one of faiss' additive quantizers makes."""
-    state = init.start(problem, scheme)
-    points = state.residual.flatten(0, 1).contiguous().numpy()
+    begun = init.start(problem, scheme)
+    points = init.residual(problem, begun).flatten(0, 1).numpy()
     shape = scheme.group, scheme.codebooks, scheme.bits
     if name == "rq":
         quantizer = faiss.ResidualQuantizer(*shape)
@@ -89,7 +89,7 @@ def additive(name, problem, scheme):
         quantizer = faiss.LocalSearchQuantizer(*shape)
     quantizer.train(points)
     decoded = torch.from_numpy(quantizer.decode(quantizer.compute_codes(points)))
-    return decoded.view_as(problem.weight) * state.weight.scales[:, None]
+    return decoded.view_as(problem.weight) * begun.scales[:, None]
 
 
 def ours(name, problem, scheme):

@@ -2,13 +2,13 @@
 
     python bench/memory.py [--out 4096 --columns 14336 --sweeps 1 --json FILE]
 
-Random weights and inputs. The figure is the process's peak less what it held before the problem
-was made, less the Hessian and its factor (float32, columns x columns each), in units of the float32
-weight, which is itself among what is counted.
+Random weights and inputs. The figure of a phase is the most that the process held in it (Linux
+keeps it, and starts it anew when asked), less what it held before the problem was made, less the
+Hessian and, once error feedback has made it, the factor (float32, columns x columns each), in
+units of the float32 weight, itself among what is counted. The layer has the largest of these.
 """
 
 import argparse
-import resource
 import time
 from pathlib import Path
 
@@ -16,12 +16,13 @@ import psutil
 import torch
 from rich.console import Console
 
-from quantcore import files, machine
+from quantcore import estimate, files, machine
 from quantcore.layer import LayerConfig, Phase, quantize
 from quantcore.objective import LayerProblem
 from quantcore.weight import Scheme
 
 TOKENS = 1024
+STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 def warm(config):
@@ -39,30 +40,38 @@ def make_problem(out, columns):
 
 
 def peak():
-    """Most bytes this process has held so far."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Most bytes this process has held since it was last asked."""
+    found = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+    CLEAR.write_text("5")
+    return int(found.split()[1]) * 1024
 
 
 def measure(out, columns, sweeps, tell):
-    """Peaks after each phase, and the figure."""
+    """Peaks of each phase, and the figure."""
     config = LayerConfig(Scheme(2, 8, 8), sweeps=sweeps)
     warm(config)
     before, begun, phases = psutil.Process().memory_info().rss, time.perf_counter(), []
     problem = make_problem(out, columns)
     weight, hessian = 4 * out * columns, 4 * columns**2
+    peak()
 
     def seen(info):
         if isinstance(info, Phase):
-            over = (peak() - before - 2 * hessian) / weight
-            phases.append({"phase": info.phase, "sweep": info.sweep, "weights_over": over})
+            held = peak() - before
+            matrices = 1 + ("feedback" in [info.phase, *(phase["phase"] for phase in phases)])
+            over = (held - matrices * hessian) / weight
+            phases.append(
+                {"phase": info.phase, "sweep": info.sweep, "bytes": held, "weights_over": over}
+            )
             tell(f"{time.perf_counter() - begun:.0f} s, {info.phase} {info.sweep}: {over:.2f}")
 
     quantize(problem, config, torch.Generator().manual_seed(0), seen)
     return {
-        "peak_bytes": peak() - before,
+        "peak_bytes": max(phase["bytes"] for phase in phases),
+        "estimated_bytes": estimate.layer_bytes(config, out, columns),
         "weight_bytes": weight,
         "hessian_bytes": hessian,
-        "weights_over": phases[-1]["weights_over"],
+        "weights_over": max(phase["weights_over"] for phase in phases),
         "phases": phases,
         "seconds": time.perf_counter() - begun,
     }

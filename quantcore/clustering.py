@@ -29,6 +29,7 @@ from torch import Tensor
 
 from quantcore import kernels
 from quantcore.errors import InputError
+from quantcore.objective import SLICE, row_chunks
 
 RIDGE = 1e-6  # pull of the exact M-step towards the old codeword, as a share of the mean curvature
 
@@ -98,14 +99,25 @@ class EMInfo(NamedTuple):
 def start(problem: EMProblem, size: int, rng: torch.Generator) -> EMState:
     """Begin at `size` different vectors drawn at random, as AQLM's k-means does."""
     vectors = problem.vectors.flatten(0, 1)
-    chosen = torch.randperm(len(vectors), generator=rng, device=rng.device)[:size]
-    return state_of(problem, vectors[chosen.to(vectors.device)])
+    order = torch.randperm(len(vectors), generator=rng, device=rng.device)
+    words = vectors[order[:size].to(vectors.device)]
+    del order  # as large as the codes and costs to come
+    return state_of(problem, words)
 
 
 def state_of(problem: EMProblem, codebook: Float[Tensor, "size group"]) -> EMState:
     """The state that a codebook determines: every vector at its nearest codeword."""
     codes, costs = kernels.assign(problem.vectors, problem.metrics, codebook)
     return EMState(codebook, codes, costs)
+
+
+def rescored(problem: EMProblem, state: EMState) -> EMState:
+    """The same codewords and codes, their costs in another metric."""
+    costs = torch.empty_like(state.costs)
+    for rows in row_chunks(SLICE, len(costs), problem.vectors[0].numel()):
+        delta = problem.vectors[rows] - state.codebook[state.codes[rows].long()]
+        costs[rows] = torch.einsum("ojg,jgh,ojh->oj", delta, problem.metrics, delta)
+    return state._replace(costs=costs)
 
 
 def step(problem: EMProblem, state: EMState, config: EMConfig) -> tuple[EMState, EMInfo]:
@@ -143,7 +155,9 @@ def run(
 
 def objective(problem: EMProblem, state: EMState) -> float:
     """F: the weighted error of every vector at its codeword."""
-    return float(problem.row_weights.double() @ state.costs.sum(1, dtype=torch.float64))
+    chunks = row_chunks(SLICE, *state.costs.shape)  # a sum in float64 copies what it sums
+    rows = torch.cat([state.costs[rows].sum(1, dtype=torch.float64) for rows in chunks])
+    return float(problem.row_weights.double() @ rows)
 
 
 def refit(
@@ -198,11 +212,22 @@ def reseed(
     dead = (torch.bincount(state.codes.flatten(), minlength=len(codebook)) == 0).nonzero()[:, 0]
     if len(dead) == 0:
         return codebook, 0
-    costs = (problem.row_weights[:, None] * state.costs).flatten()
-    worst = costs.topk(min(len(dead), costs.numel())).indices
+    worst = _worst(problem, state, len(dead))
     moved = codebook.clone()
     moved[dead[: len(worst)]] = problem.vectors.flatten(0, 1)[worst]
     return moved, len(worst)
+
+
+def _worst(problem: EMProblem, state: EMState, count: int) -> Int[Tensor, " found"]:
+    """The vectors with the largest weighted error, worst first; `count` or all there are."""
+    costs, places = [], []
+    for rows in row_chunks(SLICE, *state.costs.shape):
+        part = (problem.row_weights[rows, None] * state.costs[rows]).flatten()
+        most, where = part.topk(min(count, len(part)))
+        costs.append(most)
+        places.append(where + rows.start * state.costs.shape[1])
+    best = torch.cat(costs).topk(min(count, state.costs.numel())).indices
+    return torch.cat(places)[best]
 
 
 def _sums(

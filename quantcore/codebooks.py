@@ -27,7 +27,7 @@ from torch import Tensor
 
 from quantcore import kernels
 from quantcore.errors import InputError
-from quantcore.objective import LayerProblem, pulls_of, row_chunks
+from quantcore.objective import CHUNK, LayerProblem, pulls_of, row_chunks
 from quantcore.weight import AdditiveWeight
 
 SOLVED = 1e-12  # share of the first slope, which is a square: six digits of the residual
@@ -82,7 +82,7 @@ class NormalEquations:
         """A c, with products in the Hessian's own precision and sums in float64."""
         weight, small = self.weight, words.to(self.hessian.dtype)
         total = torch.zeros_like(words)
-        for rows in row_chunks(len(weight.codes), len(self.hessian)):
+        for rows in row_chunks(CHUNK, len(weight.codes), len(self.hessian)):
             codes, scales = weight.codes[rows], weight.scales[rows]
             bent = kernels.decode(codes, small, scales) @ self.hessian
             total += kernels.sum_by_code(bent, codes, scales, words.shape[1])
@@ -98,13 +98,13 @@ class NormalEquations:
 def start(problem: LayerProblem, weight: AdditiveWeight) -> tuple[NormalEquations, RefitState]:
     """The normal equations of the present codes, and conjugate gradients at the present words."""
     residual, error = weight.codebooks.new_zeros(weight.codebooks.shape, dtype=torch.float64), 0.0
-    for rows in row_chunks(*problem.weight.shape):
-        codes, scales = weight.codes[rows], weight.scales[rows]
-        delta = problem.weight[rows] - kernels.decode(codes, weight.codebooks, scales)
-        pulls = pulls_of(delta, problem.hessian)
-        error += float((pulls * delta).sum())
-        size = weight.codebooks.shape[1]
-        residual += kernels.sum_by_code(pulls.to(delta.dtype), codes, scales, size)
+    for rows in row_chunks(CHUNK, *problem.weight.shape):
+        some, dense = weight[rows], problem.weight[rows]
+        delta, pulls = (dense - some.dense()).double(), torch.empty_like(dense)
+        for here, part in pulls_of(delta, problem.hessian):
+            error += float((part * delta[:, here]).sum())
+            pulls[:, here] = part
+        residual += kernels.sum_by_code(pulls, some.codes, some.scales, residual.shape[1])
     blocks = _inverse_blocks(problem, weight)
     equations = NormalEquations(problem.hessian, weight, blocks, error, 0.0)
     direction = equations.precondition(residual)
@@ -166,11 +166,13 @@ def refit_scales(problem: LayerProblem, weight: AdditiveWeight) -> AdditiveWeigh
 def _scaled(problem: LayerProblem, weight: AdditiveWeight) -> tuple[AdditiveWeight, float]:
     """The weight with the best scales, and its error summed over rows."""
     best, error = torch.empty_like(weight.scales), 0.0
-    for rows in row_chunks(*problem.weight.shape):
+    for rows in row_chunks(CHUNK, *problem.weight.shape):
         scales, dense = weight.scales[rows], problem.weight[rows]
-        unscaled = kernels.decode(weight.codes[rows], weight.codebooks, torch.ones_like(scales))
-        pulls = pulls_of(unscaled, problem.hessian)
-        energy, shared = (pulls * unscaled).sum(1), (pulls * dense).sum(1)
+        unscaled = weight[rows].unscaled().double()
+        energy, shared = unscaled.new_zeros(2, len(scales))
+        for here, pulls in pulls_of(unscaled, problem.hessian):
+            energy += (pulls * unscaled[:, here]).sum(1)
+            shared += (pulls * dense[:, here]).sum(1)
         fitted = (shared / energy).to(scales.dtype)
         old = scales * (scales * energy - 2 * shared)  # the error less that of Q = 0
         new = fitted * (fitted * energy - 2 * shared)

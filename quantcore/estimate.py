@@ -34,7 +34,7 @@ KMEANS_ROUNDS = 55  # typical counts, SmolLM2-135M at 2x8 g8
 EXACT_ROUNDS = {"greedy": 0, "oa-em": 30, "oa-em-adam": 3}
 REFIT_STEPS = 5
 FORWARD_OVERHEAD = 1.5  # attention, norms and softmax beside a model's matrix products
-WORK_BYTES = 1 << 29  # chunks of pulls, scores and float64 panels
+WORK_BYTES = 1 << 28  # chunks of rows, panels of H, and what the allocator keeps
 LOAD_SECONDS = 1e-8  # per parameter, from a warm disk
 
 
@@ -147,13 +147,18 @@ class LayerClock:
 def layer_bytes(config: LayerConfig, out: int, columns: int) -> int:
     """Peak bytes of `layer.quantize` beside the model: problem, factor and work space."""
     scheme = config.scheme
-    hessians = 2 + ("feedback" in config.search.steps(1))
-    hessians += config.regularisation != Regularisation()
-    problem = 4 * (3 * out * columns + hessians * columns**2)
+    weight, matrix, code = 4 * out * columns, 4 * columns**2, 4 * scheme.groups(out, columns)
+    problem = weight + (2 + (config.regularisation != Regularisation())) * matrix
+    # the residual, the codes of the books before, the codes and costs of two rounds of EM
+    init = weight + (scheme.codebooks + 3) * code
+    # the codes before a sweep, before a search, found by it and kept of both
+    search = 4 * scheme.codebooks * code
+    if "feedback" in config.search.steps(1):
+        search += matrix + 4 * 8 * feedback.PANEL * columns  # the factor, float64 while it is made
     words = 4 * scheme.codebooks * scheme.size * scheme.group
     sums = 8 * scheme.codebooks * scheme.size * (scheme.group**2 + 4 * scheme.group)
     tables = sweep.PANEL // scheme.group * words if words < 4 * sweep.TABLES else words
-    return problem + sums + 2 * tables + WORK_BYTES
+    return problem + max(init, search) + sums + 2 * tables + WORK_BYTES
 
 
 @lru_cache(maxsize=8)

@@ -28,14 +28,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from quantcore import sweep
-from quantcore.errors import InputError, ProblemError
+from quantcore.errors import ProblemError
 from quantcore.kernels.panel import Rows
 from quantcore.objective import LayerProblem
 from quantcore.sweep import Metric, SweepInfo
 from quantcore.weight import AdditiveWeight
 
 RIDGES = (0.01, 0.1)  # added to H's diagonal, as a share of its mean; the first is GPTQ's
-PANEL = 512  # columns factored at once
+PANEL = 256  # columns factored at once
 
 
 @dataclass(frozen=True)
@@ -51,9 +51,7 @@ class FeedbackConfig:
     candidates: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("width", "candidates"):
-            if getattr(self, name) < 1:
-                raise InputError(f"feedback {name} must be at least 1, got {getattr(self, name)}")
+        sweep.check_counts("feedback", self.width, self.candidates)
 
     def widths(self, books: int) -> tuple[int, ...]:
         """Hypotheses kept after each book of a group."""

@@ -15,17 +15,17 @@ All three are `clustering` run on an `EMProblem`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from quantcore import clustering
-from quantcore.clustering import Adam, EMConfig, EMProblem
+from quantcore.clustering import Adam, EMConfig, EMProblem, EMState
 from quantcore.errors import InputError
-from quantcore.objective import LayerProblem, Regularisation
+from quantcore.objective import SLICE, LayerProblem, Regularisation, row_chunks
 from quantcore.weight import AdditiveWeight, Scheme
 
 KMEANS = EMConfig(rounds=100)
@@ -56,13 +56,6 @@ class InitConfig:
             raise InputError(f"there is no initialiser {self.name!r}; choose one of {known}")
 
 
-class InitState(NamedTuple):
-    """The books fitted so far, and what they leave of the row-normalised weight."""
-
-    weight: AdditiveWeight
-    residual: Float[Tensor, "out groups group"]
-
-
 class InitInfo(NamedTuple):
     """One round of EM inside a step, for progress."""
 
@@ -74,46 +67,34 @@ class InitInfo(NamedTuple):
 Observe = Callable[[InitInfo], None]
 
 
-def start(problem: LayerProblem, scheme: Scheme) -> InitState:
-    """No books yet: the scales are the row norms, the residual the normalised weight.
+def start(problem: LayerProblem, scheme: Scheme) -> AdditiveWeight:
+    """No books yet; the scales are the row norms.
 
     Raises:
         SchemeError: the scheme does not divide the layer.
     """
-    scheme.check(*problem.weight.shape)
+    out, columns = problem.weight.shape
+    scheme.check(out, columns)
     scales = problem.weight.norm(dim=1)
-    residual = (problem.weight / scales[:, None]).unflatten(1, (-1, scheme.group))
-    codes = torch.empty(*residual.shape[:2], 0, dtype=torch.int32, device=scales.device)
-    books = residual.new_empty(0, scheme.size, scheme.group)
-    return InitState(AdditiveWeight(codes, books, scales), residual)
+    shape = (out, columns // scheme.group, 0)
+    codes = torch.empty(shape, dtype=torch.int32, device=scales.device)
+    return AdditiveWeight(codes, scales.new_empty(0, scheme.size, scheme.group), scales)
 
 
 def step(
     problem: LayerProblem,
-    state: InitState,
+    weight: AdditiveWeight,
     config: InitConfig,
     rng: torch.Generator,
     observe: Observe = lambda info: None,
-) -> InitState:
-    """Fit one more codebook to the residual."""
-    weight, residual = state
-    book, size, _ = weight.codebooks.shape
-
-    def seen(metric: str) -> Callable[[clustering.EMInfo], None]:
-        return lambda info: observe(InitInfo(book, metric, info.objective))
-
-    plain = EMProblem.euclidean(residual)
-    fitted = clustering.run(
-        plain, clustering.start(plain, size, rng), config.kmeans, seen("weights")
+) -> AdditiveWeight:
+    """Fit one more codebook to what the books so far leave over."""
+    codebook, codes = _fit(problem, weight, config, rng, observe)
+    return replace(
+        weight,
+        codes=torch.cat([weight.codes, codes[..., None]], -1),
+        codebooks=torch.cat([weight.codebooks, codebook[None]]),
     )
-    if config.name != "greedy":
-        bent, rounds = _output_metric(problem, state, config)
-        # the k-means codes stay for the first M-step, as in the released code
-        fitted = clustering.run(bent, _rescored(bent, fitted), rounds, seen("outputs"))
-    codes = torch.cat([weight.codes, fitted.codes[..., None]], -1)
-    books = torch.cat([weight.codebooks, fitted.codebook[None]])
-    left = residual - fitted.codebook[fitted.codes.long()]
-    return InitState(AdditiveWeight(codes, books, weight.scales), left)
 
 
 def run(
@@ -124,27 +105,61 @@ def run(
     observe: Observe = lambda info: None,
 ) -> AdditiveWeight:
     """Fit all codebooks of `scheme`, one after another."""
-    state = start(problem, scheme)
+    weight = start(problem, scheme)
     for _ in range(scheme.codebooks):
-        state = step(problem, state, config, rng, observe)
-    return state.weight
+        weight = step(problem, weight, config, rng, observe)
+    return weight
+
+
+def residual(problem: LayerProblem, weight: AdditiveWeight) -> Float[Tensor, "out groups group"]:
+    """What the books leave of the row-normalised weight."""
+    left = problem.weight.new_empty(*weight.codes.shape[:2], weight.codebooks.shape[2])
+    for rows in row_chunks(SLICE, *problem.weight.shape):
+        part = problem.weight[rows] / weight.scales[rows, None]
+        left[rows] = part.view_as(left[rows])
+        for book, codes in zip(weight.codebooks, weight.codes[rows].unbind(2), strict=True):
+            left[rows] -= book[codes.long()]
+    return left
+
+
+def _fit(
+    problem: LayerProblem,
+    weight: AdditiveWeight,
+    config: InitConfig,
+    rng: torch.Generator,
+    observe: Observe,
+) -> tuple[Float[Tensor, "size group"], Int[Tensor, "out groups"]]:
+    """The next codebook and its codes."""
+    book, size, _ = weight.codebooks.shape
+    vectors = residual(problem, weight)
+
+    def seen(metric: str) -> Callable[[clustering.EMInfo], None]:
+        return lambda info: observe(InitInfo(book, metric, info.objective))
+
+    def kmeans() -> EMState:
+        plain = EMProblem.euclidean(vectors)
+        return clustering.run(
+            plain, clustering.start(plain, size, rng), config.kmeans, seen("weights")
+        )
+
+    if config.name == "greedy":
+        fitted = kmeans()
+    else:
+        bent, rounds = _output_metric(problem, vectors, weight.scales, config)
+        # the k-means codes stay for the first M-step, as in the released code; no name holds them
+        fitted = clustering.run(bent, clustering.rescored(bent, kmeans()), rounds, seen("outputs"))
+    return fitted.codebook, fitted.codes
 
 
 def _output_metric(
-    problem: LayerProblem, state: InitState, config: InitConfig
+    problem: LayerProblem,
+    vectors: Float[Tensor, "out groups group"],
+    scales: Float[Tensor, " out"],
+    config: InitConfig,
 ) -> tuple[EMProblem, EMConfig]:
-    """The residual in the metric of the layer's output, and how EM runs there."""
-    weight, residual = state
-    group = weight.codebooks.shape[2]
+    """The vectors in the metric of the layer's output, and how EM runs there."""
+    group = vectors.shape[2]
     if config.name == "oa-em":
-        blocks = problem.blocks(group)
-        return EMProblem(residual, blocks, weight.scales.square()), config.exact
+        return EMProblem(vectors, problem.blocks(group), scales.square()), config.exact
     blocks = problem.regularised(RELEASED_DAMPING).blocks(group)
-    return EMProblem(residual, blocks, torch.ones_like(weight.scales)), RELEASED
-
-
-def _rescored(problem: EMProblem, state: clustering.EMState) -> clustering.EMState:
-    """The same codewords and codes, their costs in another metric."""
-    delta = problem.vectors - state.codebook[state.codes.long()]
-    costs = torch.einsum("ojg,jgh,ojh->oj", delta, problem.metrics, delta)
-    return state._replace(costs=costs)
+    return EMProblem(vectors, blocks, torch.ones_like(scales)), RELEASED

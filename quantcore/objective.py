@@ -16,8 +16,12 @@ it.
 Regularisation happens here and nowhere else: `regularise` damps H (adds a share of its mean
 diagonal) and shrinks it towards its diagonal. Algorithms minimize over the regularised matrix; the
 errors that are reported are always those of the plain ones.
+
+H fills the memory more than anything else, W comes next. Whatever is as large as W and needed only
+for a while is made a chunk of rows at a time (`row_chunks`), and H goes to float64 by panels.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -26,9 +30,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from quantcore.errors import InputError, ProblemError
+from quantcore.weight import AdditiveWeight
 
-CHUNK = 1 << 22  # numbers of a tall product held at once
-PANEL = 1024  # columns of H held in float64 at once
+CHUNK = 1 << 22  # numbers of a tall array that meet H at once
+SLICE = 1 << 19  # numbers of one that does not
+PANEL = 256  # columns of H held in float64 at once
 SYMMETRY = 1e-3  # largest |H - H^T| accepted, as a share of the largest |H|
 
 
@@ -56,8 +62,13 @@ def regularise(
 ) -> Float[Tensor, "columns columns"]:
     """(1 - shrinkage) H + shrinkage diag(H) + damping mean(diag(H)) I."""
     diagonal = hessian.diagonal()
-    extra = config.shrinkage * diagonal + config.damping * diagonal.mean()
-    return (1 - config.shrinkage) * hessian + torch.diag(extra)
+    moved = (1 - config.shrinkage) * hessian
+    moved.diagonal().add_(config.shrinkage * diagonal + config.damping * diagonal.mean())
+    return moved
+
+
+Approx = Float[Tensor, "out columns"] | AdditiveWeight
+"""What may stand for W: a dense matrix, or codes that are decoded a chunk of rows at a time."""
 
 
 @dataclass(frozen=True)
@@ -105,27 +116,26 @@ class LayerProblem:
         tiles = self.hessian.unflatten(1, (groups, group)).unflatten(0, (groups, group))
         return torch.diagonal(tiles, dim1=0, dim2=2).permute(2, 0, 1).contiguous()
 
-    def row_errors(self, approx: Float[Tensor, "out columns"]) -> Float[Tensor, " out"]:
+    def row_errors(self, approx: Approx) -> Float[Tensor, " out"]:
         """Expected squared output error of each row on the calibration Hessian."""
-        return _row_errors(self.weight - approx, self.hessian)
+        return _row_errors(self.weight, approx, self.hessian)
 
-    def error(self, approx: Float[Tensor, "out columns"]) -> float:
+    def error(self, approx: Approx) -> float:
         """The error of `approx` on the calibration Hessian."""
         return self.row_errors(approx).mean().item()
 
-    def errors(self, approx: Float[Tensor, "out columns"]) -> "Errors":
+    def errors(self, approx: Approx) -> "Errors":
         """The error of `approx`, absolute and relative, on calibration and held-out text."""
-        delta = self.weight - approx
-        error = _row_errors(delta, self.hessian).mean().item()
-        heldout = None
+        error, heldout = self.error(approx), None
         if self.heldout_hessian is not None and self.heldout_energy is not None:
-            heldout = _row_errors(delta, self.heldout_hessian).mean().item() / self.heldout_energy
+            lost = _row_errors(self.weight, approx, self.heldout_hessian).mean().item()
+            heldout = lost / self.heldout_energy
         return Errors(error, error / self.energy, heldout)
 
     @cached_property
     def row_energies(self) -> Float[Tensor, " out"]:
         """The error of Q = 0 in each row on the calibration Hessian."""
-        return _row_errors(self.weight, self.hessian)
+        return _row_errors(self.weight, None, self.hessian)
 
     @property
     def energy(self) -> float:
@@ -137,7 +147,7 @@ class LayerProblem:
         """The same on the held-out Hessian, where there is one."""
         if self.heldout_hessian is None:
             return None
-        return _row_errors(self.weight, self.heldout_hessian).mean().item()
+        return _row_errors(self.weight, None, self.heldout_hessian).mean().item()
 
 
 @dataclass(frozen=True)
@@ -155,39 +165,53 @@ class Errors:
     heldout_relative: float | None
 
 
-def row_chunks(out: int, columns: int) -> list[slice]:
-    """Slices of rows that hold no more than `CHUNK` numbers each."""
-    rows = max(1, CHUNK // columns)
+def row_chunks(numbers: int, out: int, columns: int) -> list[slice]:
+    """Slices of rows that hold no more than so many numbers each, and at least a row."""
+    rows = max(1, numbers // columns)
     return [slice(first, min(first + rows, out)) for first in range(0, out, rows)]
 
 
 def pulls_of(
     delta: Float[Tensor, "rows columns"], hessian: Float[Tensor, "columns columns"]
-) -> Float[Tensor, "rows columns"]:
-    """The product delta H in float64: inputs with enormous outliers cancel badly in float32."""
-    exact = delta.double()
-    pulls = torch.empty_like(exact)
+) -> Iterator[tuple[slice, Float[Tensor, "rows _"]]]:
+    """The product delta H, a panel of columns at a time.
+
+    Both are float64: inputs with enormous outliers cancel badly in float32.
+    """
     for first in range(0, len(hessian), PANEL):
-        some = slice(first, first + PANEL)
-        pulls[:, some] = exact @ hessian[:, some].double()
-    return pulls
+        here = slice(first, first + PANEL)
+        yield here, delta @ hessian[:, here].double()
 
 
 def _row_errors(
-    delta: Float[Tensor, "out columns"], hessian: Float[Tensor, "columns columns"]
+    weight: Float[Tensor, "out columns"],
+    approx: Approx | None,
+    hessian: Float[Tensor, "columns columns"],
 ) -> Float[Tensor, " out"]:
-    """The error delta H delta^T of each row in float64, from one triangle of H."""
-    errors = delta.new_zeros(len(delta), dtype=torch.float64)
+    """The error of each row in float64; None stands for Q = 0."""
+    errors = weight.new_empty(len(weight), dtype=torch.float64)
+    for rows in row_chunks(CHUNK, *weight.shape):
+        delta = weight[rows]
+        if isinstance(approx, AdditiveWeight):
+            delta = delta - approx[rows].dense()
+        elif approx is not None:
+            delta = delta - approx[rows]
+        errors[rows] = _energies(delta.double(), hessian)
+    return errors
+
+
+def _energies(
+    delta: Float[Tensor, "rows columns"], hessian: Float[Tensor, "columns columns"]
+) -> Float[Tensor, " rows"]:
+    """The error delta H delta^T of each row, from one triangle of H."""
+    energies = delta.new_zeros(len(delta))
     for first in range(0, len(hessian), PANEL):
         here, before = slice(first, first + PANEL), slice(0, first)
-        own, across = hessian[here, here].double(), hessian[before, here].double()
-        for rows in row_chunks(*delta.shape):
-            part = delta[rows, here].double()
-            pulls = part @ own
-            if first:
-                pulls.addmm_(delta[rows, before].double(), across, alpha=2)
-            errors[rows] += (pulls * part).sum(1)
-    return errors
+        pulls = delta[:, here] @ hessian[here, here].double()
+        if first:
+            pulls.addmm_(delta[:, before], hessian[before, here].double(), alpha=2)
+        energies += (pulls * delta[:, here]).sum(1)
+    return energies
 
 
 def _check_weight(weight: Tensor) -> None:
@@ -227,7 +251,7 @@ def _symmetric(hessian: Tensor, tolerance: float) -> bool:
     """Whether no entry differs from its mirror by more; panel by panel, H may fill the memory."""
     for first in range(0, len(hessian), PANEL):
         some = slice(first, first + PANEL)
-        if ((hessian[some] - hessian[:, some].T).abs() > tolerance).any():
+        if (hessian[some] - hessian[:, some].T).abs_().max() > tolerance:
             return False
     return True
 

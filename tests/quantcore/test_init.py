@@ -22,14 +22,16 @@ def test_greedy_residual_books_add_up(problem, name):
     """Whatever the metric, a step fits one book to what the books before it left over."""
     rng = torch.Generator().manual_seed(3)
     config = InitConfig(name)
-    state = init.start(problem, SCHEME)
-    torch.testing.assert_close(state.weight.scales, problem.weight.norm(dim=1))
-    for _ in range(2):
-        state = init.step(problem, state, config, rng)
-        left = problem.weight / state.weight.scales[:, None] - state.weight.unscaled()
-        torch.testing.assert_close(state.residual.flatten(1), left)
+    weight = init.start(problem, SCHEME)
+    torch.testing.assert_close(weight.scales, problem.weight.norm(dim=1))
+    left = problem.weight / weight.scales[:, None]
+    for book in range(2):
+        torch.testing.assert_close(init.residual(problem, weight).flatten(1), left)
+        weight = init.step(problem, weight, config, rng)
+        left -= weight.codebooks[book][weight.codes[..., book].long()].flatten(1)
+    torch.testing.assert_close(init.residual(problem, weight).flatten(1), left)
     again = init.run(problem, SCHEME, config, torch.Generator().manual_seed(3))
-    assert torch.equal(again.codes, state.weight.codes)
+    assert torch.equal(again.codes, weight.codes)
 
 
 def test_the_first_greedy_book_is_kmeans(problem):
