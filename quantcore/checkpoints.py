@@ -3,18 +3,23 @@
 A model is a folder of safetensors, config.json and a tokenizer, read in float32. Everything is
 checked before it is loaded, because the libraries below answer a damaged file with a traceback, and
 weights that are missing with random ones.
+
+Which layers are quantized is read off the tensors, not the configuration: published checkpoints
+name layers there in ways that today's transformers takes for others, and one scheme for each layer
+has no place in it. Layers stored in codes stay in codes; nothing but torch is needed to run them.
 """
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -24,23 +29,34 @@ from transformers import (
     PreTrainedTokenizerBase,
     modeling_gguf_pytorch_utils,
 )
+from transformers.quantizers.auto import register_quantization_config, register_quantizer
+from transformers.quantizers.base import HfQuantizer
 from transformers.utils import logging
+from transformers.utils.quantization_config import QuantizationConfigMixin
 
-from quantcore import machine
+from quantcore import linear, machine, shards
 from quantcore.errors import SourceError, first_line
+from quantcore.linear import QuantizedLinear
+from quantcore.shards import INDEX, Header, Stored
 
-INDEX = "model.safetensors.index.json"
+READER = "quantcore"  # what transformers calls our layers
 GENERATIVE = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 # what transformers and its parts raise on files they cannot use
 UNUSABLE = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, OSError, ImportError)
 
 
-def read(folder: Path, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def read(
+    folder: Path, name: str, mapped: bool = False
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """The causal language model and tokenizer in a folder; float32, eval mode, no gradients.
+
+    Layers that are stored in codes, as AQLM's checkpoints have them, become `QuantizedLinear`.
 
     Args:
         folder: Holds config.json, safetensors and a tokenizer.
         name: What messages call the model.
+        mapped: Leave the weights in their files' type, to be read from there when they are used;
+            they then take no memory of their own.
 
     Raises:
         SourceError: a file is missing, damaged or of another kind of model.
@@ -49,8 +65,11 @@ def read(folder: Path, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerB
     with quiet():
         config = _read_config(folder, name)
         _check_config(config, name)
-        machine.require_memory(4 * count_parameters(folder, name), f"loading model {name}")
-        model = _read_weights(folder, name)
+        headers = _headers(folder, name)
+        if not mapped:
+            machine.require_memory(_loaded_bytes(headers), f"loading model {name}")
+        dtype = "auto" if mapped else torch.float32
+        model = _read_weights(folder, name, config, _stored(config, headers, name), dtype)
         tokenizer = _read_tokenizer(folder, name)
     context = getattr(config.get_text_config(), "max_position_embeddings", None)
     if context:  # not every tokenizer knows how far its model sees
@@ -61,15 +80,21 @@ def read(folder: Path, name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerB
 def read_skeleton(folder: Path, name: str) -> PreTrainedModel:
     """The model that a folder's config.json describes, without weights (on the meta device).
 
+    Where the folder holds safetensors, layers that are stored in codes become `QuantizedLinear`.
+
     Raises:
         SourceError: there is no usable config.json, or of another kind of model.
     """
     with quiet():
         config = _read_config(folder, name)
         _check_config(config, name)
+        there = any(folder.glob("*.safetensors"))
+        stored = _stored(config, _headers(folder, name), name) if there else {}
+        vars(config).pop("quantization_config", None)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
     assert isinstance(model, PreTrainedModel)
+    _place(model, stored, name)
     return model
 
 
@@ -79,7 +104,7 @@ def count_parameters(folder: Path, name: str) -> int:
     Raises:
         SourceError: there are none, or one is missing, cut short or not a safetensors file.
     """
-    return sum(_count_entries(path, name) for path in _weight_files(folder, name))
+    return sum(math.prod(header.shape) for header in _headers(folder, name).values())
 
 
 @contextmanager
@@ -127,23 +152,93 @@ def _check_config(config: PretrainedConfig, name: str) -> None:
             f"model {name} is no causal language model ({kind}); choose one that predicts text"
         )
     quantization = getattr(config, "quantization_config", None)
-    if quantization:
-        method = dict(quantization).get("quant_method", "an unknown method")
+    method = dict(quantization).get("quant_method", "an unknown method") if quantization else "aqlm"
+    if method != "aqlm":
         raise SourceError(
             f"model {name} is already quantized ({method}); give its original weights"
         )
 
 
-def _read_weights(folder: Path, name: str) -> PreTrainedModel:
+def _stored(
+    config: PretrainedConfig, headers: Mapping[str, Header], name: str
+) -> dict[str, Stored]:
+    """The layers that a checkpoint stores in codes."""
+    stored = shards.stored_layers(headers, name)
+    if getattr(config, "quantization_config", None) and not stored:
+        raise SourceError(
+            f"config.json of model {name} says that it is quantized and none of its tensors are "
+            "codes; fetch the model again"
+        )
+    return stored
+
+
+@register_quantization_config(READER)
+class _Reader(QuantizationConfigMixin):
+    """Tells transformers to load into our layers."""
+
+    dequantize = True  # once it is loaded transformers need not know that it was quantized
+
+    def __init__(self, layers: dict[str, Stored], name: str, **_: object) -> None:
+        self.quant_method = READER  # type: ignore[assignment]
+        self.layers, self.name = layers, name
+
+
+@register_quantizer(READER)
+class _Placer(HfQuantizer):
+    """Called by transformers between making the modules and loading their tensors."""
+
+    quantization_config: _Reader
+    is_trainable = True
+
+    def is_serializable(self) -> bool:
+        return False
+
+    def _process_model_before_weight_loading(self, model: nn.Module, **_: object) -> None:
+        _place(model, self.quantization_config.layers, self.quantization_config.name)
+
+
+def _place(model: nn.Module, layers: Mapping[str, Stored], name: str) -> None:
+    """Put empty quantized layers where the checkpoint has codes."""
+    modules = dict(model.named_modules())
+    for place, (scheme, out, columns) in layers.items():
+        old = modules.get(place)
+        if not isinstance(old, nn.Linear):
+            raise SourceError(
+                f"model {name} has codes for {place}, which is no linear layer of a "
+                f"{type(model).__name__}; its config.json belongs to another model"
+            )
+        if (old.out_features, old.in_features) != (out, columns):
+            raise SourceError(
+                f"codes of {place} in model {name} are those of a {out}x{columns} layer and it is "
+                f"{old.out_features}x{old.in_features}; its config.json belongs to another model"
+            )
+        with torch.device("meta"):
+            linear.replace(
+                model, place, QuantizedLinear(columns, out, scheme, old.bias is not None)
+            )
+
+
+def _read_weights(
+    folder: Path,
+    name: str,
+    config: PretrainedConfig,
+    stored: dict[str, Stored],
+    dtype: torch.dtype | str,
+) -> PreTrainedModel:
+    if stored:
+        config.quantization_config = {"quant_method": READER, "layers": stored, "name": name}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(  # with the report it is a pair
             folder,
-            dtype=torch.float32,
+            config=config,
+            dtype=dtype,
             trust_remote_code=False,
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
         )
+    except SourceError:
+        raise
     except UNUSABLE as error:
         raise SourceError(
             f"the weights of model {name} cannot be used: {first_line(error)}"
@@ -155,6 +250,11 @@ def _read_weights(folder: Path, name: str) -> PreTrainedModel:
             f"the weights of model {name} lack {missing[0]} ({len(missing)} are missing); "
             "fetch the model again"
         )
+    for place, layer in linear.quantized_layers(model).items():
+        if not (layer.codebooks.isfinite().all() and layer.scales.isfinite().all()):
+            raise SourceError(
+                f"{place} of model {name} has infinite codebooks or scales; fetch the model again"
+            )
     assert isinstance(model, PreTrainedModel)
     return model
 
@@ -192,13 +292,23 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
     return files
 
 
-def _count_entries(path: Path, name: str) -> int:
-    try:
-        with safe_open(path, "pt") as file:
-            keys = file.keys()  # it is no dict: it cannot be iterated
-            return sum(math.prod(file.get_slice(key).get_shape()) for key in keys)
-    except (SafetensorError, OSError) as error:
-        raise SourceError(
-            f"{path.name} of model {name} is cut short or not a safetensors file ({error}); "
-            "fetch it again"
-        ) from None
+def _headers(folder: Path, name: str) -> dict[str, Header]:
+    """Every tensor in a folder's safetensors, all of which are checked for their full length."""
+    headers: dict[str, Header] = {}
+    for path in _weight_files(folder, name):
+        try:
+            headers |= shards.headers(path)
+        except (SafetensorError, OSError) as error:
+            raise SourceError(
+                f"{path.name} of model {name} is cut short or not a safetensors file ({error}); "
+                "fetch it again"
+            ) from None
+    return headers
+
+
+def _loaded_bytes(headers: Mapping[str, Header]) -> int:
+    """Bytes in memory: codes as they are, all else in float32."""
+    return sum(
+        math.prod(header.shape) * shards.CODE_BYTES.get(header.dtype, 4)
+        for header in headers.values()
+    )

@@ -1,8 +1,7 @@
 """Files that are either whole or not there: written beside their place, then renamed into it."""
 
 import json
-import os
-import tempfile
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -57,9 +56,7 @@ def read_tensors(path: Path, names: Mapping[str, bool] | None = None) -> dict[st
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file in the same folder, then rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    place = Path(name)
+    place = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:
         write(place)
         place.replace(path)

@@ -94,6 +94,17 @@ class QuantizedLinear(nn.Module):
         return f"{self.columns}, {self.out}, {self.scheme}, bias={self.bias is not None}"
 
 
+def quantized_layers(model: nn.Module) -> dict[str, QuantizedLinear]:
+    """The model's quantized layers by full name, in the model's order."""
+    named = model.named_modules()
+    return {name: module for name, module in named if isinstance(module, QuantizedLinear)}
+
+
+def replace(model: nn.Module, name: str, layer: nn.Module) -> None:
+    """Put a layer in the place of the one of that name."""
+    model.set_submodule(name, layer, strict=True)
+
+
 class _Product(torch.autograd.Function):
     """x W^T, with the gradients of x, codebooks and scales."""
 

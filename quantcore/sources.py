@@ -33,6 +33,7 @@ __all__ = [
     "ModelSource",
     "available",
     "find_layer",
+    "folder",
     "layer_info",
     "linear_layers",
     "load",
@@ -70,7 +71,10 @@ class ModelSource:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model in float32, in eval mode, without gradients, and its tokenizer."""
+    """A model in float32, in eval mode, without gradients, and its tokenizer.
+
+    Layers that its checkpoint stores in codes are `QuantizedLinear`s, which compute from the codes.
+    """
 
     source: ModelSource
     model: PreTrainedModel
@@ -113,14 +117,18 @@ def available() -> list[ModelSource]:
     return sources
 
 
-def load(source: ModelSource) -> LoadedModel:
+def load(source: ModelSource, mapped: bool = False) -> LoadedModel:
     """Fetch or convert the model if that is still to be done, and read it.
+
+    Args:
+        source: Where it comes from.
+        mapped: Leave the weights in their files and in the files' type; see `checkpoints.read`.
 
     Raises:
         SourceError: it cannot be fetched or read, or is no causal language model.
         ResourceError: it does not fit into memory.
     """
-    model, tokenizer = checkpoints.read(_folder(source), source.name)
+    model, tokenizer = checkpoints.read(folder(source), source.name, mapped)
     return LoadedModel(source, model, tokenizer)
 
 
@@ -130,11 +138,16 @@ def skeleton(source: ModelSource) -> PreTrainedModel:
     Raises:
         SourceError: it cannot be fetched, or is no causal language model.
     """
-    return checkpoints.read_skeleton(_folder(source), source.name)
+    return checkpoints.read_skeleton(folder(source), source.name)
 
 
-def _folder(source: ModelSource) -> Path:
-    """The folder a source is read from, fetched or converted if that is still to be done."""
+def folder(source: ModelSource) -> Path:
+    """The folder a source is read from, fetched or converted if that is still to be done.
+
+    Raises:
+        SourceError: it cannot be fetched or converted.
+        ResourceError: there is not enough memory for that.
+    """
     if source.kind == "hub":
         return _fetch(source.name)
     if source.kind == "folder":

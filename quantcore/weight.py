@@ -12,6 +12,7 @@ rho = N / K^M (arXiv:2604.08118, definition 1.1) compares the layer's N = out * 
 the K^M sums that the codebooks can form: above 1 the groups outnumber them.
 """
 
+import re
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +54,21 @@ class Scheme:
 
     def __str__(self) -> str:
         return f"{self.codebooks}x{self.bits} g{self.group}"
+
+    @classmethod
+    def parse(cls, words: str) -> "Scheme":
+        """The scheme that words such as "2x8g8" or "2x8 g8" name.
+
+        Raises:
+            SchemeError: they name none.
+
+        >>> Scheme.parse("2x8g8")
+        Scheme(codebooks=2, bits=8, group=8)
+        """
+        found = re.fullmatch(r"(\d+)x(\d+) ?g(\d+)", words.strip(), re.ASCII)
+        if found is None:
+            raise SchemeError(f"a scheme is written like 2x8g8, got {words!r}")
+        return cls(*map(int, found.groups()))
 
     @property
     def size(self) -> int:
@@ -156,6 +172,10 @@ class AdditiveWeight:
         """The scheme this weight is written in."""
         books, size, group = self.codebooks.shape
         return Scheme(books, size.bit_length() - 1, group)
+
+    def __getitem__(self, rows: slice) -> "AdditiveWeight":
+        """Some rows of the matrix."""
+        return AdditiveWeight(self.codes[rows], self.codebooks, self.scales[rows])
 
     def dense(self) -> Float[Tensor, "out columns"]:
         """Decode to the dense matrix."""

@@ -31,6 +31,12 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_others_may_read_what_they_may_read_elsewhere(tmp_path):
+    (tmp_path / "plain").touch()
+    files.write_json(tmp_path / "one.json", {})
+    assert (tmp_path / "one.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_a_missing_file_and_a_missing_tensor_are_named(tmp_path):
     path = tmp_path / "some.safetensors"
     with pytest.raises(SourceError, match=r"there is no file .*some.safetensors"):

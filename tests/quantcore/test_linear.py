@@ -157,3 +157,14 @@ def test_halves_learn_too(rng):
 def test_printing_names_the_sizes():
     layer = QuantizedLinear(16, 4, Scheme(2, 3, 8), bias=True)
     assert repr(layer) == "QuantizedLinear(16, 4, 2x3 g8, bias=True)"
+
+
+def test_layers_are_replaced_and_listed(rng):
+    _, layer, _, _ = draw(rng, 4, 3, Scheme(2, 2, 2))
+    model = torch.nn.Sequential(torch.nn.Linear(2, 6), torch.nn.Sequential(torch.nn.Linear(6, 4)))
+    assert linear.quantized_layers(model) == {}
+    linear.replace(model, "1.0", layer)
+    assert linear.quantized_layers(model) == {"1.0": layer}
+    assert model[1][0] is layer
+    with pytest.raises(AttributeError):
+        linear.replace(model, "1.1", layer)
