@@ -5,6 +5,8 @@ the negative log-likelihoods (nats) are summed over all tokens, and
 
     perplexity = exp(sum of nll / predicted tokens).
 
+Log-softmax over the whole vocabulary in float32, a few tokens at a time; sums in float64.
+
 The standard error treats windows as the independent draws: that of the windows' mean nats per
 token, times the perplexity (delta method). Two models on the same windows are compared in pairs,
 window by window, which takes out how hard each window is.
@@ -21,14 +23,15 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from transformers import PreTrainedModel
 
 from quantcore import blocks, machine
 from quantcore.errors import InputError, ProblemError
 
 Observer = Callable[[int, int], None]
-LOGIT_COPIES = 3  # logits, their shifted copy, and log-probabilities live at the same time
+# logits at a time behind the model, 4 MiB: with 8 MiB a comparison takes five times as long
+CHUNK = 1 << 20
+CHUNK_COPIES = 4  # log-probabilities and what is made of them
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Perplexity:
         """From each window's summed nats over `predicted` tokens."""
         if not torch.isfinite(window_nll).all():
             raise ProblemError("the model's predictions are NaN or infinite; check its weights")
-        mean, error = _mean(window_nll / predicted)
+        mean, error = mean_and_error(window_nll / predicted)
         value = torch.tensor(mean, dtype=torch.float64).exp().item()  # inf rather than an overflow
         return cls(
             value=value,
@@ -76,7 +79,7 @@ class Perplexity:
                 f"{self.windows} of {self.tokens} tokens and {other.windows} of {other.tokens}"
             )
         mine, theirs = (torch.tensor(p.window_nll, dtype=torch.float64) for p in (self, other))
-        return _mean((mine - theirs) * self.windows / self.tokens)
+        return mean_and_error((mine - theirs) * self.windows / self.tokens)
 
 
 def perplexity(
@@ -96,12 +99,47 @@ def perplexity(
         ProblemError: the predictions are not finite.
         ResourceError: the predictions do not fit into memory.
     """
-    _check(model, windows)
+    check(model, windows)
     nll: list[Tensor] = []
-    for ids in windows.to(model.device):  # one at a time: a window's logits alone can take a GiB
-        nll.append(_nll(model, ids[None]))
+    for ids in windows:  # one at a time: a window's logits alone can take a GiB
+        nll.append(token_nll(logits(model, ids), ids).sum())
         observe(len(nll), len(windows))
-    return Perplexity.of(torch.cat(nll), windows.shape[1] - 1)
+    return Perplexity.of(torch.stack(nll), windows.shape[1] - 1)
+
+
+@torch.inference_mode()
+def logits(model: PreTrainedModel, ids: Int[Tensor, " length"]) -> Float[Tensor, "predicted words"]:
+    """What the model says about every token but the first from those before it."""
+    given: Tensor = model(input_ids=ids[None].to(model.device), use_cache=False).logits
+    return given[0, :-1]
+
+
+def token_nll(
+    logits: Float[Tensor, "predicted words"], ids: Int[Tensor, " length"]
+) -> Float[Tensor, " predicted"]:
+    """Nats of each predicted token of a window, in float64 on the CPU."""
+    targets = ids[1:].to(logits.device)
+    parts = [chosen(log_softmax(logits[rows]), targets[rows]) for rows in chunks(logits)]
+    return torch.cat(parts).cpu()
+
+
+def chunks(logits: Float[Tensor, "predicted words"]) -> list[slice]:
+    """The tokens that are looked at together."""
+    predicted, words = logits.shape
+    step = max(1, CHUNK // words)
+    return [slice(first, first + step) for first in range(0, predicted, step)]
+
+
+def log_softmax(logits: Float[Tensor, "predicted words"]) -> Float[Tensor, "predicted words"]:
+    """Log-probabilities in float32."""
+    return logits.float().log_softmax(-1)
+
+
+def chosen(
+    log_probabilities: Float[Tensor, "predicted words"], targets: Int[Tensor, " predicted"]
+) -> Float[Tensor, " predicted"]:
+    """Nats of the tokens that came, in float64."""
+    return -log_probabilities.gather(1, targets[:, None]).squeeze(1).double()
 
 
 def swapped_perplexities(
@@ -126,29 +164,61 @@ def swapped_perplexities(
         ProblemError: a candidate or the predictions are not finite.
         ResourceError: the predictions do not fit into memory.
     """
-    _check(model, windows)
+    check(model, windows)
     layer = model.get_submodule(layer_name)
     assert isinstance(layer, nn.Linear), layer_name
     _check_candidates(layer_name, layer, weights)
     nll: dict[str, list[Tensor]] = {name: [] for name in weights}
     done = 0
-    for ids in windows.to(model.device):
+    for ids in windows:
         with _shared_start(model, layer_name):
             for name, weight in weights.items():
                 with _swapped(layer, weight):
-                    nll[name].append(_nll(model, ids[None]))
+                    nll[name].append(token_nll(logits(model, ids), ids).sum())
                 done += 1
                 observe(done, len(weights) * len(windows))
     predicted = windows.shape[1] - 1
-    return {name: Perplexity.of(torch.cat(parts), predicted) for name, parts in nll.items()}
+    return {name: Perplexity.of(torch.stack(parts), predicted) for name, parts in nll.items()}
 
 
-@torch.inference_mode()
-def _nll(model: PreTrainedModel, ids: Int[Tensor, "windows length"]) -> Float[Tensor, " windows"]:
-    """Nats of each window, summed over its predicted tokens."""
-    logits = model(input_ids=ids, use_cache=False).logits[:, :-1]  # [windows, length - 1, words]
-    nats = cross_entropy(logits.flatten(0, 1).float(), ids[:, 1:].flatten(), reduction="none")
-    return nats.view(len(ids), -1).double().sum(1).cpu()
+def check(model: PreTrainedModel, windows: Int[Tensor, "windows length"], models: int = 1) -> None:
+    """Refuse windows that predict nothing, and logits of so many models that do not fit.
+
+    Raises:
+        InputError: there is no window, or it predicts nothing.
+        ResourceError: the predictions do not fit into memory.
+    """
+    count, length = windows.shape
+    if not count or length < 2:
+        raise InputError(f"perplexity needs a window of 2 tokens, got {count} of {length}")
+    words = model.config.get_text_config().vocab_size
+    need = 4 * models * (length * words + CHUNK_COPIES * max(CHUNK, words))
+    machine.require_memory(need, f"predicting windows of {length} tokens", model.device)
+
+
+def mean_and_error(values: Float[Tensor, " windows"]) -> tuple[float, float | None]:
+    """Mean and its standard error, which one value does not have."""
+    if len(values) < 2:
+        return values.mean().item(), None
+    return values.mean().item(), values.std().item() / math.sqrt(len(values))
+
+
+@contextmanager
+def answering(module: nn.Module, output: object) -> Iterator[None]:
+    """Within the context the module returns `output` and computes nothing."""
+    own = vars(module).get("forward")  # set where another library has wrapped the module
+
+    def forward(*_: object, **__: object) -> object:
+        return output
+
+    vars(module)["forward"] = forward
+    try:
+        yield
+    finally:
+        if own is None:
+            del vars(module)["forward"]
+        else:
+            vars(module)["forward"] = own
 
 
 @contextmanager
@@ -176,45 +246,12 @@ def _shared_start(model: PreTrainedModel, layer_name: str) -> Iterator[None]:
 
             def keep(_: nn.Module, __: object, output: object) -> None:
                 for block in before:
-                    stack.enter_context(_answering(block, output))
+                    stack.enter_context(answering(block, output))
                 hook.remove()
 
             hook = before[-1].register_forward_hook(keep)
             stack.callback(hook.remove)
         yield
-
-
-@contextmanager
-def _answering(block: nn.Module, output: object) -> Iterator[None]:
-    """The block with a forward that returns `output` and computes nothing."""
-    own = vars(block).get("forward")  # set where another library has wrapped the block
-
-    def forward(*_: object, **__: object) -> object:
-        return output
-
-    vars(block)["forward"] = forward
-    try:
-        yield
-    finally:
-        if own is None:
-            del vars(block)["forward"]
-        else:
-            vars(block)["forward"] = own
-
-
-def _mean(values: Float[Tensor, " windows"]) -> tuple[float, float | None]:
-    """Mean and its standard error, which one value does not have."""
-    if len(values) < 2:
-        return values.mean().item(), None
-    return values.mean().item(), values.std().item() / math.sqrt(len(values))
-
-
-def _check(model: PreTrainedModel, windows: Tensor) -> None:
-    count, length = windows.shape
-    if not count or length < 2:
-        raise InputError(f"perplexity needs a window of 2 tokens, got {count} of {length}")
-    need = LOGIT_COPIES * length * model.config.get_text_config().vocab_size * 4
-    machine.require_memory(need, f"predicting windows of {length} tokens", model.device)
 
 
 def _check_candidates(

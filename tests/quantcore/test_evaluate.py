@@ -34,6 +34,16 @@ def test_perplexity_sums_over_the_predicted_tokens():
     assert (measured.windows, measured.tokens) == (4, 32)
 
 
+@pytest.mark.parametrize("chunk", [1, 130, 1 << 20])
+def test_the_losses_of_tokens_do_not_depend_on_the_chunk(chunk, monkeypatch):
+    model, ids = tiny_llama(), windows(count=1, length=9)[0]
+    logits = evaluate.logits(model, ids)
+    want = evaluate.token_nll(logits, ids)
+    assert want.sum().item() == pytest.approx(nll_ref(model, ids[None])[0], rel=1e-5)
+    monkeypatch.setattr(evaluate, "CHUNK", chunk)
+    assert torch.equal(evaluate.token_nll(logits, ids), want)
+
+
 def test_standard_error_is_that_of_the_windows_means():
     measured = evaluate.perplexity(tiny_llama(), windows(count=4, length=9))
     means = [nll / 8 for nll in measured.window_nll]

@@ -1,0 +1,192 @@
+"""Results side by side: one row for every candidate or run of any result document.
+
+A document says what it is by its keys (`docs/results.md`): layers compared, whole models evaluated,
+a quantized model's manifest, tuned or not. A row has what its document knows, and a column that no
+row has is left out. Perplexities on other texts and windows are no pair, so each row says what it
+was measured on, with the start of the tokens' fingerprint where it is known. The table is a pandas
+`DataFrame` of plain numbers; in Markdown a number and its standard error share a cell.
+"""
+
+import json
+from collections.abc import Hashable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from quantcore import evaluation, store
+from quantcore.errors import InputError
+from quantcore.results import Document
+from quantcore.weight import Scheme
+
+Row = dict[str, Any]
+
+# column -> its heading in Markdown and digits behind the point
+COLUMNS: dict[str, tuple[str, int]] = {
+    "document": ("document", 0),
+    "model": ("model", 0),
+    "layer": ("layer", 0),
+    "scheme": ("scheme", 0),
+    "bits": ("bits per weight", 3),
+    "init": ("init", 0),
+    "search": ("search", 0),
+    "seed": ("seed", 0),
+    "tuned": ("tuned", 0),
+    "relative_error": ("error", 5),
+    "heldout_relative_error": ("held-out error", 5),
+    "measured_on": ("measured on", 0),
+    "perplexity": ("perplexity", 3),
+    "difference": ("nats over the original", 4),
+    "kl": ("KL", 4),
+    "top1": ("same top word", 4),
+    "seconds": ("seconds", 1),
+}
+WITH_ERROR = ("perplexity", "difference", "kl", "top1")
+
+
+def read(path: Path) -> Document:
+    """A result document from a file, or a quantized model's manifest from its folder.
+
+    Raises:
+        InputError: it is not there, or no JSON document.
+    """
+    place = path / store.MANIFEST if path.is_dir() else path
+    try:
+        found = json.loads(place.read_text(encoding="utf-8"))
+    except OSError:
+        raise InputError(f"there is no file {str(place)!r}; give a result's JSON file") from None
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise InputError(f"{place} holds no JSON document; give a result's JSON file")
+    return found
+
+
+def table(documents: Mapping[str, Document]) -> pd.DataFrame:
+    """One row for every candidate or run; only the columns that some row has.
+
+    Args:
+        documents: By the names they get in the table.
+
+    Raises:
+        InputError: a document is of an unknown kind.
+    """
+    rows = [
+        {"document": name, **row} for name, found in documents.items() for row in _rows(name, found)
+    ]
+    every = [part for name in COLUMNS for part in (name, f"{name}_error")]
+    frame = pd.DataFrame(rows, columns=[n for n in every if n in COLUMNS or _base(n)])
+    frame = frame.dropna(axis="columns", how="all")
+    return frame.astype({"seed": "Int64"}) if "seed" in frame else frame  # empty cells are no NaN
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """The table in Markdown, a number and its standard error in one cell."""
+    names = [name for name in COLUMNS if name in frame]
+    lines = [[COLUMNS[name][0] for name in names], ["---"] * len(names)]
+    for row in frame.to_dict("records"):
+        lines.append([_cell(row, name) for name in names])
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _rows(name: str, document: Document) -> Iterable[Row]:
+    if document.get("kind") == evaluation.KIND:
+        return _evaluated(document)
+    if "runs" in document:
+        return _layers(document)
+    if {"plan", "ledger"} <= document.keys():
+        return [_made(document)]
+    raise InputError(
+        f"{name} is no result that is known here; give what layer, quantize, tune or evaluate wrote"
+    )
+
+
+def _evaluated(document: Document) -> Iterable[Row]:
+    """The original and each candidate."""
+    if document["original"] is None or document["original"]["perplexity"] is None:
+        return
+    original, tokens = document["original"], document["tokens"]
+    text = f"{document['text']['spec']}, {tokens['windows']} x {tokens['length']}"
+    on = {"measured_on": f"{text} ({tokens['sha256'][:8]})"}
+    yield {"model": original["model"]["name"], **on, **_perplexity(original["perplexity"])}
+    for entry in document["candidates"]:
+        yield {
+            "model": entry["model"]["name"],
+            **_quantized(entry["quantization"]),
+            **on,
+            **_perplexity(entry["perplexity"]),
+            "kl": entry["kl"]["mean"],
+            "kl_error": entry["kl"]["mean_error"],
+            "top1": entry["top1"]["share"],
+            "top1_error": entry["top1"]["share_error"],
+        }
+
+
+def _layers(document: Document) -> Iterable[Row]:
+    """Every run of one layer."""
+    model, config = document["model"], document["config"]
+    text = f"{config['text']}, {config['perplexity_windows']} x {config['window']}"
+    for run in document["runs"]:
+        yield {
+            "model": None if model is None else model["name"],
+            "layer": document["layer"],
+            "scheme": str(Scheme(**document["scheme"])),
+            "bits": document["bits_per_weight"],
+            "init": run["init"],
+            "search": config.get("search", "beam"),  # there was a time without a choice
+            "seed": run["seed"],
+            "relative_error": run["relative_error"],
+            "heldout_relative_error": run["heldout_relative_error"],
+            "measured_on": None if run["perplexity"] is None else text,
+            **_perplexity(run["perplexity"]),
+            "seconds": run["seconds"]["total"],
+        }
+
+
+def _made(manifest: Document) -> Row:
+    """A quantized model; what tuning saw of it was seen on its validation text."""
+    facts = evaluation.quantization(manifest)
+    row = {"model": manifest["model"]["name"], **_quantized(facts)}
+    if facts["tuning"] is None:
+        return row
+    kl, perplexity = (facts["tuning"][f"best_{name}"] for name in ("validation_kl", "perplexity"))
+    return row | {"measured_on": "validation text", "perplexity": perplexity, "kl": kl}
+
+
+def _quantized(facts: Document | None) -> Row:
+    """How a model was quantized; see `evaluation.quantization`."""
+    if facts is None:
+        return {}
+    config, ledger, tuning = facts["config"] or {}, facts["ledger"] or {}, facts["tuning"]
+    return {
+        "scheme": ", ".join(str(Scheme(**scheme)) for scheme in facts["schemes"]) or None,
+        "bits": ledger.get("layer_bits"),
+        **{name: config.get(name) for name in ("init", "search", "seed")},
+        "tuned": f"step {tuning['best_step']} of {tuning['steps']}" if tuning else None,
+        "seconds": facts["seconds"],
+    }
+
+
+def _perplexity(facts: Document | None) -> Row:
+    if facts is None:
+        return {}
+    return {
+        "perplexity": facts["value"],
+        "perplexity_error": facts["standard_error"],
+        "difference": facts.get("difference"),
+        "difference_error": facts.get("difference_error"),
+    }
+
+
+def _base(name: str) -> bool:
+    return name.removesuffix("_error") in WITH_ERROR
+
+
+def _cell(row: Mapping[Hashable, Any], name: str) -> str:
+    value, error, digits = row[name], row.get(f"{name}_error"), COLUMNS[name][1]
+    if pd.isna(value):
+        return ""
+    if not isinstance(value, float):
+        return str(value).replace("|", "\\|")
+    spread = "" if pd.isna(error) else f" ± {error:.{digits}f}"
+    return f"{value:.{digits}f}{spread}"
