@@ -31,8 +31,8 @@ class LayerInfo:
     columns: int
 
 
-def linear_layers(model: nn.Module) -> dict[str, LayerInfo]:
-    """The linear layers in the model's blocks, by full name, first block first.
+def find_blocks(model: nn.Module) -> tuple[str, nn.ModuleList]:
+    """The model's blocks and the name of their list.
 
     Raises:
         SourceError: the model has no list of blocks with linear layers.
@@ -40,19 +40,27 @@ def linear_layers(model: nn.Module) -> dict[str, LayerInfo]:
     lists = {
         name: module
         for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and _linear(module)
+        if isinstance(module, nn.ModuleList) and linear_of(module)
     }
     if not lists:
         raise SourceError("the model has no blocks with linear layers; choose another model")
     # the outermost lists only: a block's experts can be more than the blocks
     outer = [name for name in lists if not any(name.startswith(f"{other}.") for other in lists)]
-    blocks = max(outer, key=lambda name: len(lists[name]))
+    name = max(outer, key=lambda name: len(lists[name]))
+    return name, lists[name]
+
+
+def linear_layers(model: nn.Module) -> dict[str, LayerInfo]:
+    """The linear layers in the model's blocks, by full name, first block first.
+
+    Raises:
+        SourceError: the model has no list of blocks with linear layers.
+    """
+    name, blocks = find_blocks(model)
     infos = [
-        LayerInfo(
-            f"{blocks}.{n}.{projection}", n, projection, layer.out_features, layer.in_features
-        )
-        for n, block in enumerate(lists[blocks])
-        for projection, layer in _linear(block).items()
+        LayerInfo(f"{name}.{n}.{projection}", n, projection, layer.out_features, layer.in_features)
+        for n, block in enumerate(blocks)
+        for projection, layer in linear_of(block).items()
     ]
     return {info.name: info for info in infos}
 
@@ -94,5 +102,6 @@ def before(model: nn.Module, layer_name: str) -> list[nn.Module]:
     return []
 
 
-def _linear(module: nn.Module) -> dict[str, nn.Linear]:
+def linear_of(module: nn.Module) -> dict[str, nn.Linear]:
+    """The dense linear layers in a module, by their names in it."""
     return {name: child for name, child in module.named_modules() if isinstance(child, nn.Linear)}

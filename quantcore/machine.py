@@ -8,6 +8,7 @@ result records, and whether the Hub answers. Work that might not fit says what i
 
 import os
 import platform
+import sys
 import urllib.request
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -23,7 +24,16 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from quantcore.errors import InputError, ResourceError
 
 GIB = 1 << 30
-REPORTED = ("torch", "transformers", "tokenizers", "datasets", "safetensors", "gguf", "numpy")
+REPORTED = (
+    "torch",
+    "transformers",
+    "tokenizers",
+    "datasets",
+    "safetensors",
+    "gguf",
+    "numpy",
+    "numba",
+)
 HUB_SECONDS = 3.0  # the Hub's own client retries for 23 s where there is no network
 HUB_REMEMBERED = 60.0  # seconds for which its last answer stands
 # what a download may raise: the client's errors, the network's and its transfer library's
@@ -52,6 +62,16 @@ def available_memory(device: torch.device | None = None) -> int:
     free = int(psutil.virtual_memory().available)
     limit = _container_memory()
     return free if limit is None else min(free, limit)
+
+
+def peak_memory() -> int:
+    """The most bytes of main memory that this process has held so far."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    most = int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    return most if sys.platform == "darwin" else 1024 * most
 
 
 def require_memory(need: int, purpose: str, device: torch.device | None = None) -> None:

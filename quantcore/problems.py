@@ -19,7 +19,7 @@ from quantcore.blocks import find_layer, layer_info
 from quantcore.corpora import Split, TextSource
 from quantcore.errors import InputError, SourceError
 from quantcore.objective import LayerProblem
-from quantcore.sources import LoadedModel
+from quantcore.sources import LoadedModel, ModelSource
 
 Observe = Callable[[int, int], None]
 
@@ -120,7 +120,7 @@ def _cached_hessian(
     observe: Observe,
 ) -> Float[Tensor, "columns columns"]:
     """The layer's Hessian on these windows, from the cache or measured and then kept."""
-    facts = [_identity(loaded), layer, list(windows.shape), text.sha256]
+    facts = [identity(loaded.source), layer, list(windows.shape), text.sha256]
     name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
     path = machine.cache_dir() / "hessians" / f"{name}.safetensors"
     try:
@@ -133,9 +133,8 @@ def _cached_hessian(
     return kept.to(loaded.model.device)
 
 
-def _identity(loaded: LoadedModel) -> list[str]:
-    """What the model's weights come from: its source, and its files' sizes and times."""
-    source = loaded.source
+def identity(source: ModelSource) -> list[str]:
+    """What a model's weights come from: its source, and its files' sizes and times."""
     path = Path(source.path)
     stored = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     marks = [f"{f.name} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in stored if f.is_file()]

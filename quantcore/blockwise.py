@@ -1,0 +1,235 @@
+r"""One block of a model: its layers quantized stage by stage, then tuned together.
+
+    for every stage of the block   its linear layers with one input: q, k, v | o | gate, up | down
+      Hessians                     of what the quantized model so far gives the stage
+      layer.quantize               each layer, against its own held-out error
+    block_tuning                   towards the original model's hidden states
+
+Codebooks and scales are rounded to float16 before anything else sees them. Every layer and block
+draws from a generator of its own, so that one made again comes out the same. Finished ones are
+taken from the store.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from quantcore import block_tuning, linear, machine, results, shards, streams
+from quantcore import estimate as estimates
+from quantcore.block_tuning import Pairs, TuningConfig, TuningInfo
+from quantcore.errors import ProblemError
+from quantcore.estimate import LayerClock
+from quantcore.layer import LayerConfig, LayerState, Phase, Tick, quantize
+from quantcore.ledger import PlannedLayer
+from quantcore.linear import QuantizedLinear
+from quantcore.objective import LayerProblem
+from quantcore.progress import Meter
+from quantcore.results import Document
+from quantcore.store import Store
+from quantcore.streams import Arguments
+from quantcore.weight import AdditiveWeight, Scheme
+
+Hidden = Float[Tensor, "windows length channels"]
+
+
+class Sides(NamedTuple):
+    """Hidden states of calibration windows and of held-out ones, on the CPU."""
+
+    calibration: Hidden
+    heldout: Hidden
+
+
+@dataclass(frozen=True)
+class BlockTask:
+    """What is to be done with one block.
+
+    Attributes:
+        number: Which block.
+        name: Its full name.
+        block: The original, float32, on the device; not written to.
+        arguments: Its arguments beside hidden states, on the device.
+        planned: Its layers.
+        given: Hidden states from the quantized model, before the block.
+        wanted: Hidden states of the original model, behind the block.
+    """
+
+    number: int
+    name: str
+    block: nn.Module
+    arguments: Arguments
+    planned: tuple[PlannedLayer, ...]
+    given: Sides
+    wanted: Sides
+
+
+@dataclass(frozen=True)
+class Quantizer:
+    """What stays the same over the blocks.
+
+    Attributes:
+        layer: How a layer is quantized at a scheme.
+        tuning: How a block is tuned.
+        seed: All randomness.
+        store: Where finished layers and blocks are kept.
+        meter: Hears of progress.
+    """
+
+    layer: Callable[[Scheme], LayerConfig]
+    tuning: TuningConfig
+    seed: int
+    store: Store
+    meter: Meter
+
+    def run(self, task: BlockTask, copy: nn.Module) -> nn.Module:
+        """The quantized block, made of a copy of the original.
+
+        Raises:
+            ProblemError: a layer's weight or inputs cannot be used.
+            ResourceError: a layer does not fit into memory, or nothing can be stored.
+        """
+        stored = self.store.block(task.number)
+        if stored is not None:
+            for layer in task.planned:
+                self.meter.skip(layer.info.name)
+            self.meter.skip(tuning_stage(task.number))
+            return _filled(copy, task, stored)
+        begun = time.perf_counter()
+        for stage in streams.stages(copy, task.given.calibration, task.arguments):
+            self._stage(task, copy, [layer for layer in task.planned if _inner(layer) in stage])
+        infos = self._tune(task, copy)
+        tensors = {f"{task.name}.{name}": value for name, value in copy.state_dict().items()}
+        facts: Document = {
+            "layers": [layer.info.name for layer in task.planned if layer.scheme is not None],
+            "tuning": [info._asdict() for info in infos],
+            "seconds": time.perf_counter() - begun,
+            "peak_bytes": machine.peak_memory(),
+        }
+        self.store.keep_block(task.number, tensors, facts)
+        return copy
+
+    def _stage(self, task: BlockTask, block: nn.Module, layers: list[PlannedLayer]) -> None:
+        """Quantize the layers that share an input, and put them into the block."""
+        found = {
+            layer: self.store.layer(layer.info.name) for layer in layers if layer.scheme is not None
+        }
+        if any(weight is None for weight in found.values()):
+            first = block.get_submodule(_inner(layers[0]))
+            hessians = [
+                streams.hessian(block, first, side, task.arguments, self.meter.report)
+                for side in task.given
+            ]
+        for layer, kept in found.items():
+            dense = block.get_submodule(_inner(layer))
+            assert isinstance(dense, nn.Linear)
+            weight = self._layer(layer, dense.weight, *hessians) if kept is None else kept
+            self.meter.skip(layer.info.name)
+            new = QuantizedLinear.from_weight(weight, dense.bias).to(dense.weight.device)
+            linear.replace(block, _inner(layer), new)
+
+    def _layer(
+        self, layer: PlannedLayer, weight: Tensor, hessian: Tensor, heldout: Tensor
+    ) -> AdditiveWeight:
+        """Quantize one layer and keep it."""
+        assert layer.scheme is not None
+        name, config = layer.info.name, self.layer(layer.scheme)
+        out, columns = weight.shape
+        self.meter.begin(name)
+        machine.require_memory(
+            estimates.layer_bytes(config, out, columns), f"quantizing {name}", weight.device
+        )
+        try:
+            problem = LayerProblem(weight.detach(), hessian, heldout)
+        except ProblemError as error:
+            raise ProblemError(f"layer {name}: {error}") from None
+        clock = LayerClock(config, out, columns, weight.device)
+
+        def seen(info: Phase | Tick) -> None:
+            if isinstance(info, Tick):
+                self.meter.part(clock.share(info), f"{name}: {clock.words(info)}")
+
+        rng = torch.Generator().manual_seed(seed_of(self.seed, name))
+        state = quantize(problem, config, rng, seen)
+        rounded = _rounded(name, state.weight)
+        self.store.keep_layer(name, rounded, _facts(layer, problem, state, rounded))
+        return rounded
+
+    def _tune(self, task: BlockTask, block: nn.Module) -> list[TuningInfo]:
+        stage = tuning_stage(task.number)
+        self.meter.begin(stage)
+        epochs = max(1, self.tuning.epochs)
+        pairs = [Pairs(*sides) for sides in zip(task.given, task.wanted, strict=True)]
+        rng = torch.Generator().manual_seed(seed_of(self.seed, stage))
+        return block_tuning.run(
+            block,
+            task.arguments,
+            *pairs,
+            self.tuning,
+            rng,
+            lambda info: self.meter.part(info.epoch / epochs, f"{stage}, epoch {info.epoch}"),
+        )
+
+
+def tuning_stage(number: int) -> str:
+    """What a block's tuning is called."""
+    return f"tune block {number}"
+
+
+def seed_of(seed: int, name: str) -> int:
+    """A seed for each part of the work, so that none depends on what was drawn before it."""
+    digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+    return int.from_bytes(digest[:6], "big")
+
+
+def _facts(
+    layer: PlannedLayer, problem: LayerProblem, state: LayerState, rounded: AdditiveWeight
+) -> Document:
+    """What the manifest says of a finished layer: its trace, and where it stands as stored."""
+    entry = results.begin_run("", 0)
+    for phase in state.trace:
+        results.add_phase(entry, phase)
+    errors = problem.errors(rounded)
+    assert layer.scheme is not None
+    return {
+        **results.shape_facts(layer.scheme, layer.info.out, layer.info.columns),
+        "error": errors.error,
+        "relative_error": errors.relative,
+        "heldout_relative_error": errors.heldout_relative,
+        "init_relative_error": entry["init_relative_error"],
+        "init_heldout_relative_error": entry["init_heldout_relative_error"],
+        "seconds": entry["seconds"],
+        "trace": entry["trace"],
+    }
+
+
+def _filled(block: nn.Module, task: BlockTask, tensors: dict[str, Tensor]) -> nn.Module:
+    """The block with a finished one's tensors."""
+    device = next(block.parameters()).device
+    for layer in task.planned:
+        if layer.scheme is not None:
+            dense = block.get_submodule(_inner(layer))
+            info = layer.info
+            new = QuantizedLinear(info.columns, info.out, layer.scheme, dense.bias is not None)
+            linear.replace(block, _inner(layer), new.to(device))
+    state = {name.removeprefix(f"{task.name}."): value for name, value in tensors.items()}
+    block.load_state_dict(state)
+    return block
+
+
+def _rounded(name: str, weight: AdditiveWeight) -> AdditiveWeight:
+    """The weight as it is stored: codebooks and scales in float16's values."""
+    books, scales = (
+        shards.in_type(name, value, torch.float16).float()
+        for value in (weight.codebooks, weight.scales)
+    )
+    return AdditiveWeight(weight.codes, books, scales)
+
+
+def _inner(layer: PlannedLayer) -> str:
+    """The layer's name in its block."""
+    return layer.info.projection
