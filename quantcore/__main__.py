@@ -4,12 +4,25 @@ Bad input ends with one sentence on stderr and exit code 2. Ctrl-C keeps what th
 command goes on from there.
 """
 
+from collections.abc import Callable
+
 import typer
 
 from quantcore.commands import console
+from quantcore.commands.evaluate import evaluate
+from quantcore.commands.export import export, repair
+from quantcore.commands.generate import chat, generate
 from quantcore.commands.layer import layer
 from quantcore.commands.lists import layers, models
+from quantcore.commands.quantize import quantize
+from quantcore.commands.report import report
+from quantcore.commands.tune import tune
 from quantcore.errors import QuantcoreError
+
+COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
+    "One layer": (layer, layers, models),
+    "A whole model": (quantize, tune, evaluate, report, export, repair, generate, chat),
+}
 
 app = typer.Typer(
     name="quantcore",
@@ -18,8 +31,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (layer, models, layers):
-    app.command()(command)
+for panel, commands in COMMANDS.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 
 
 def main() -> None:
