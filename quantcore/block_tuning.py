@@ -140,7 +140,7 @@ def _epoch(
         found = streams.run(block, pairs.given[windows].to(device), arguments)
         loss = _errors(found, pairs.wanted[windows].to(device)).mean()
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch's own stub
+        loss.backward()
         optimizer.step()
         total += loss.item() * len(windows)
     return total / len(order)

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from quantcore import block_tuning, linear, machine, results, shards, streams
+from quantcore import block_tuning, drift, linear, machine, results, shards, streams
 from quantcore import estimate as estimates
 from quantcore.block_tuning import Pairs, TuningConfig, TuningInfo
 from quantcore.errors import ProblemError
@@ -55,8 +55,9 @@ class BlockTask:
         block: The original, float32, on the device; not written to.
         arguments: Its arguments beside hidden states, on the device.
         planned: Its layers.
-        given: Hidden states from the quantized model, before the block.
-        wanted: Hidden states of the original model, behind the block.
+        original: Hidden states of the original model before the block, of calibration windows.
+        given: Hidden states of the quantized model before the block.
+        wanted: Hidden states of the original model behind the block.
     """
 
     number: int
@@ -64,6 +65,7 @@ class BlockTask:
     block: nn.Module
     arguments: Arguments
     planned: tuple[PlannedLayer, ...]
+    original: Hidden
     given: Sides
     wanted: Sides
 
@@ -74,6 +76,7 @@ class Quantizer:
 
     Attributes:
         layer: How a layer is quantized at a scheme.
+        correction: How far a layer's target goes towards making up for what came before; 0 to 1.
         tuning: How a block is tuned.
         seed: All randomness.
         store: Where finished layers and blocks are kept.
@@ -81,6 +84,7 @@ class Quantizer:
     """
 
     layer: Callable[[Scheme], LayerConfig]
+    correction: float
     tuning: TuningConfig
     seed: int
     store: Store
@@ -100,8 +104,10 @@ class Quantizer:
             self.meter.skip(tuning_stage(task.number))
             return _filled(copy, task, stored)
         begun = time.perf_counter()
+        added = drift.added_to(task.block, task.original, task.arguments)
         for stage in streams.stages(copy, task.given.calibration, task.arguments):
-            self._stage(task, copy, [layer for layer in task.planned if _inner(layer) in stage])
+            layers = [layer for layer in task.planned if _inner(layer) in stage]
+            self._stage(task, copy, layers, added)
         infos = self._tune(task, copy)
         tensors = {f"{task.name}.{name}": value for name, value in copy.state_dict().items()}
         facts: Document = {
@@ -113,21 +119,27 @@ class Quantizer:
         self.store.keep_block(task.number, tensors, facts)
         return copy
 
-    def _stage(self, task: BlockTask, block: nn.Module, layers: list[PlannedLayer]) -> None:
+    def _stage(
+        self, task: BlockTask, block: nn.Module, layers: list[PlannedLayer], added: dict[str, str]
+    ) -> None:
         """Quantize the layers that share an input, and put them into the block."""
         found = {
             layer: self.store.layer(layer.info.name) for layer in layers if layer.scheme is not None
         }
         if any(weight is None for weight in found.values()):
-            first = block.get_submodule(_inner(layers[0]))
-            hessians = [
-                streams.hessian(block, first, side, task.arguments, self.meter.report)
-                for side in task.given
-            ]
+            first, beat = _inner(layers[0]), self.meter.report
+            sources = (block, task.block), (first, added.get(first))
+            hidden = (task.given.calibration, task.original)
+            moments = drift.measure(*sources, hidden, task.arguments, beat)
+            heldout = streams.hessian(block, first, task.given.heldout, task.arguments, beat)
         for layer, kept in found.items():
             dense = block.get_submodule(_inner(layer))
             assert isinstance(dense, nn.Linear)
-            weight = self._layer(layer, dense.weight, *hessians) if kept is None else kept
+            if kept is None:
+                aim = drift.target(dense.weight.detach(), moments, self.correction)
+                weight = self._layer(layer, aim, moments.hessian, heldout)
+            else:
+                weight = kept
             self.meter.skip(layer.info.name)
             new = QuantizedLinear.from_weight(weight, dense.bias).to(dense.weight.device)
             linear.replace(block, _inner(layer), new)
@@ -135,7 +147,7 @@ class Quantizer:
     def _layer(
         self, layer: PlannedLayer, weight: Tensor, hessian: Tensor, heldout: Tensor
     ) -> AdditiveWeight:
-        """Quantize one layer and keep it."""
+        """Quantize one layer and keep it; its errors are those against what it aims at."""
         assert layer.scheme is not None
         name, config = layer.info.name, self.layer(layer.scheme)
         out, columns = weight.shape
@@ -144,7 +156,7 @@ class Quantizer:
             estimates.layer_bytes(config, out, columns), f"quantizing {name}", weight.device
         )
         try:
-            problem = LayerProblem(weight.detach(), hessian, heldout)
+            problem = LayerProblem(weight, hessian, heldout)
         except ProblemError as error:
             raise ProblemError(f"layer {name}: {error}") from None
         clock = LayerClock(config, out, columns, weight.device)
@@ -163,12 +175,13 @@ class Quantizer:
         stage = tuning_stage(task.number)
         self.meter.begin(stage)
         epochs = max(1, self.tuning.epochs)
-        pairs = [Pairs(*sides) for sides in zip(task.given, task.wanted, strict=True)]
+        calibration, heldout = map(Pairs, task.given, task.wanted)
         rng = torch.Generator().manual_seed(seed_of(self.seed, stage))
         return block_tuning.run(
             block,
             task.arguments,
-            *pairs,
+            calibration,
+            heldout,
             self.tuning,
             rng,
             lambda info: self.meter.part(info.epoch / epochs, f"{stage}, epoch {info.epoch}"),

@@ -60,6 +60,8 @@ class ModelConfig:
         sweeps: Most rounds of refit and search.
         damping: See `objective.Regularisation`.
         shrinkage: See `objective.Regularisation`.
+        correction: How far a layer's target goes towards making up for what is already quantized,
+            0 to 1; see `drift`.
         text: What `corpora.load_text` takes; its calibration part is used.
         samples: Windows that are learned from.
         heldout_samples: Windows after them, for held-out errors and to choose between epochs.
@@ -80,6 +82,7 @@ class ModelConfig:
     sweeps: int = 4
     damping: float = 0.0
     shrinkage: float = 0.0
+    correction: float = 0.5
     text: str = "default"
     samples: int = 64
     heldout_samples: int = 16
@@ -94,6 +97,8 @@ class ModelConfig:
             raise InputError("give either bits per weight or a scheme")
         if self.bpp is not None and not self.bpp > 0:
             raise InputError(f"bits per weight must be above 0, got {self.bpp:g}")
+        if not 0 <= self.correction <= 1:
+            raise InputError(f"correction must be 0 to 1, got {self.correction:g}")
         for name in ("samples", "heldout_samples"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
@@ -162,16 +167,16 @@ def expected_bytes(
     config: ModelConfig, skeleton: nn.Module, planned: tuple[PlannedLayer, ...]
 ) -> int:
     """Peak bytes of `run`: hidden states, the model's block in work, its largest layer."""
-    channels = skeleton.get_input_embeddings().weight  # type: ignore[operator]
+    words: Tensor = skeleton.get_input_embeddings().weight  # type: ignore[operator]
     windows = config.samples + config.heldout_samples
-    hidden = 4 * windows * config.length * channels.shape[1]
+    hidden = 4 * windows * config.length * words.shape[1]
     layers = [
         estimates.layer_bytes(config.layer(layer.scheme), layer.info.out, layer.info.columns)
         for layer in planned
         if layer.scheme is not None
     ]
     # the two models' states and the next ones; the block, its copy and their gradients
-    return 4 * hidden + 16 * _weights(skeleton) + max(layers) + 4 * channels.numel()
+    return 4 * hidden + 16 * _weights(skeleton) + max(layers) + 4 * words.numel()
 
 
 def run(config: ModelConfig, folder: Path, observe: Observe) -> Document:
@@ -200,7 +205,9 @@ def run(config: ModelConfig, folder: Path, observe: Observe) -> Document:
             meter.plan(stage, seconds)
         meter.begin(PREPARE)
         loaded = meter.patiently(lambda: sources.load(source, mapped=True))
-        quantizer = Quantizer(config.layer, config.tuning, config.seed, store, meter)
+        quantizer = Quantizer(
+            config.layer, config.correction, config.tuning, config.seed, store, meter
+        )
         for number in _blocks_in_turn(config, loaded, planned, quantizer, device):
             meter.skip(tuning_stage(number))
         _finish(loaded, planned, store)
@@ -229,7 +236,16 @@ def _blocks_in_turn(
         ahead = streams.through(block, original, arguments)
         if layers:
             given, wanted = (_sides(config, hidden) for hidden in (quantized, ahead))
-            task = BlockTask(number, f"{name}.{number}", block, arguments, layers, given, wanted)
+            task = BlockTask(
+                number=number,
+                name=f"{name}.{number}",
+                block=block,
+                arguments=arguments,
+                planned=layers,
+                original=original[: config.samples],
+                given=given,
+                wanted=wanted,
+            )
             block = quantizer.run(task, copy.deepcopy(block))
         same = quantized is original and not layers
         quantized = ahead if same else streams.through(block, quantized, arguments)

@@ -9,7 +9,7 @@ the text, is refused: its blocks cannot be run one by one.
 From then on nothing but hidden states [windows, length, channels] and one block is needed.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -141,9 +141,40 @@ def stages(
 
 
 @torch.no_grad()
+def reaching(
+    block: nn.Module,
+    names: Iterable[str | None],
+    hidden: Float[Tensor, "windows length channels"],
+    arguments: Arguments,
+) -> dict[str, Tensor]:
+    """What reaches modules of the block; the pass ends at the last of them.
+
+    The block itself has the name ""; None is no module.
+    """
+    wanted = {name for name in names if name}
+    found = {"": hidden}
+
+    def catch(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            found[name] = inputs[0]
+            if wanted <= set(found):
+                raise _Reached
+
+        return hook
+
+    with ExitStack() as stack:
+        for name in wanted:
+            module = block.get_submodule(name)
+            stack.callback(module.register_forward_pre_hook(catch(name)).remove)
+        with suppress(_Reached):
+            run(block, hidden, arguments)
+    return found
+
+
+@torch.no_grad()
 def hessian(
     block: nn.Module,
-    layer: nn.Module,
+    layer: str,
     hidden: Float[Tensor, "windows length channels"],
     arguments: Arguments,
     observe: Callable[[], None] = lambda: None,
@@ -152,28 +183,21 @@ def hessian(
 
     `observe` is called after each batch of windows; what it raises ends the work.
     """
-    assert isinstance(layer, nn.Linear)
-    device = layer.weight.device
-    moments = StreamingHessian(layer.in_features, device)
-
-    def catch(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        moments.add(inputs[0])
-        raise _Reached
-
-    hook = layer.register_forward_pre_hook(catch)
-    try:
-        for some in batches(hidden):
-            with suppress(_Reached):
-                run(block, hidden[some].to(device), arguments)
-            observe()
-    finally:
-        hook.remove()
+    device = next(block.parameters()).device
+    moments = None
+    for some in batches(hidden):
+        inputs = reaching(block, [layer], hidden[some].to(device), arguments)[layer]
+        moments = moments or StreamingHessian(inputs.shape[-1], device)
+        moments.add(inputs)
+        observe()
+    assert moments is not None
     return moments.value().float()
 
 
 def to_device(arguments: Arguments, device: torch.device) -> Arguments:
     """A block's arguments on its device."""
-    return _mapped(arguments, lambda value: value.to(device))
+    moved: Arguments = _mapped(arguments, lambda value: value.to(device))
+    return moved
 
 
 class _Call(NamedTuple):
@@ -232,7 +256,11 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _float(arguments: Arguments) -> Arguments:
-    return _mapped(arguments, lambda value: value.float() if value.is_floating_point() else value)
+    def change(value: Tensor) -> Tensor:
+        return value.float() if value.is_floating_point() else value
+
+    changed: Arguments = _mapped(arguments, change)
+    return changed
 
 
 def _mapped(value: Any, change: Callable[[Tensor], Tensor]) -> Any:

@@ -57,6 +57,10 @@ def quantize(
     shrinkage: Annotated[
         float, typer.Option(help="Share taken off the Hessian's other entries.")
     ] = ModelConfig.shrinkage,
+    correction: Annotated[
+        float,
+        typer.Option(help="How far layers make up for what is quantized before them, 0 to 1."),
+    ] = ModelConfig.correction,
     text: Annotated[
         str, typer.Option(help="default, wikitext2, c4 or a text, parquet or JSON file.")
     ] = ModelConfig.text,
@@ -94,6 +98,7 @@ def quantize(
         sweeps=sweeps,
         damping=damping,
         shrinkage=shrinkage,
+        correction=correction,
         text=text,
         samples=samples,
         heldout_samples=heldout_samples,

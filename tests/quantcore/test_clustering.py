@@ -136,6 +136,17 @@ def test_dead_codewords_are_reseeded(problem, rng):
     assert info.reseeded == 0
 
 
+def test_the_worst_vectors_are_the_worst_in_chunks_too(problem, rng, monkeypatch):
+    state = clustering.start(problem, 4, rng)
+    weighted = (problem.row_weights[:, None] * state.costs).flatten()
+    for size in (3, 10, 10_000):
+        monkeypatch.setattr(clustering, "SLICE", size)
+        for count in (1, 4, weighted.numel(), 2 * weighted.numel()):
+            found = clustering._worst(problem, state, count)
+            want = weighted.sort(descending=True).values[:count]
+            torch.testing.assert_close(weighted[found], want)
+
+
 def test_unused_codewords_stay_without_reseeding(problem):
     codes = torch.zeros(15, 4, dtype=torch.int32)
     words = torch.arange(6.0).view(2, 3)

@@ -5,8 +5,11 @@ import oracles
 import pytest
 import torch
 
+from quantcore import clustering, codebooks, feedback, init, objective
 from quantcore.errors import InputError, ProblemError
+from quantcore.init import InitConfig
 from quantcore.objective import LayerProblem, Regularisation, regularise
+from quantcore.weight import Scheme
 
 
 def test_error_is_the_mean_squared_output_change(rng):
@@ -29,6 +32,38 @@ def test_both_errors_are_measured_on_their_own_hessian(rng):
     other = LayerProblem(problem.weight, problem.heldout_hessian).errors(weight.dense())
     assert errors.heldout_relative == pytest.approx(other.relative)
     assert errors.heldout_relative != pytest.approx(errors.relative, rel=1e-3)
+
+
+def test_codes_have_the_errors_of_their_dense_matrix(rng):
+    problem, weight = cases.make(rng)
+    assert torch.equal(problem.row_errors(weight), problem.row_errors(weight.dense()))
+    assert problem.errors(weight) == problem.errors(weight.dense())
+
+
+def test_chunks_of_any_size_give_one_result(rng, monkeypatch):
+    problem, weight = cases.make(rng, out=40, groups=6)
+
+    def everything():
+        start = init.run(
+            problem, Scheme(2, 3, 4), InitConfig("oa-em"), torch.Generator().manual_seed(1)
+        )
+        fitted = codebooks.run(problem, weight, codebooks.RefitConfig())
+        factor = feedback.factor(problem, 4)
+        return (
+            problem.row_errors(weight), problem.row_energies, start.codes, start.codebooks,
+            fitted.codebooks, fitted.scales, factor.blocks,
+        )  # fmt: skip
+
+    whole = everything()
+    problem = replace(problem)  # or it remembers
+    for module in (objective, clustering, init, codebooks):
+        for name in ("CHUNK", "SLICE"):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, 50)
+    for module in (objective, feedback):
+        monkeypatch.setattr(module, "PANEL", 8)
+    for got, want in zip(everything(), whole, strict=True):
+        torch.testing.assert_close(got, want)
 
 
 def test_weight_only_is_the_squared_distance(rng):

@@ -59,7 +59,7 @@ def test_a_hessian_is_that_of_the_layers_inputs():
     hidden = streams.through(model.model.layers[0], begin.hidden, begin.arguments[0])
     ticks = []
     found = streams.hessian(
-        model.model.layers[1], layer, hidden, begin.arguments[1], lambda: ticks.append(1)
+        model.model.layers[1], "mlp.down_proj", hidden, begin.arguments[1], lambda: ticks.append(1)
     )
     rows = inputs[0].double()
     torch.testing.assert_close(found, (rows.T @ rows / len(rows)).float())

@@ -19,6 +19,11 @@ def test_dense_equals_loops(rng, out, groups, scheme):
     assert weight.scheme == scheme
 
 
+def test_some_rows_are_the_rows_of_the_whole(rng):
+    weight = cases.make(rng, out=7).weight
+    assert torch.equal(weight[2:5].dense(), weight.dense()[2:5])
+
+
 def test_usage_counts_every_code(rng):
     weight = cases.make(rng, 7, 3, Scheme(3, 2, 4)).weight
     want = [[(weight.codes[..., m] == k).sum().item() for k in range(4)] for m in range(3)]
