@@ -95,5 +95,5 @@ def keep_better_rows(
 
     The search keeps its errors in float32; this compares in float64.
     """
-    better = problem.row_errors(new) < problem.row_errors(old)
+    better = problem.row_gains(old, new) > 0
     return replace(old, codes=torch.where(better[:, None, None], new.codes, old.codes))

@@ -39,10 +39,10 @@ Hidden = Float[Tensor, "windows length channels"]
 
 
 class Sides(NamedTuple):
-    """Hidden states of calibration windows and of held-out ones, on the CPU."""
+    """Calibration windows and held-out ones, tokens or hidden states, on the CPU."""
 
-    calibration: Hidden
-    heldout: Hidden
+    calibration: Tensor
+    heldout: Tensor
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 
 from quantcore import blocks, corpora, ledger, linear, machine, problems, shards, sources, streams
@@ -63,7 +62,7 @@ class ModelConfig:
         correction: How far a layer's target goes towards making up for what is already quantized,
             0 to 1; see `drift`.
         text: What `corpora.load_text` takes; its calibration part is used.
-        samples: Windows that are learned from.
+        samples: Windows that are learned from, if the text has so many.
         heldout_samples: Windows after them, for held-out errors and to choose between epochs.
         length: Tokens in a window.
         blocks: Which blocks; None is all.
@@ -224,8 +223,10 @@ def _blocks_in_turn(
 ) -> Iterator[int]:
     """Quantize block after block; yields the number of each that is finished."""
     windows, text = _windows(config, loaded)
-    quantizer.store.manifest["text"] = asdict(text)
-    begin = streams.start(loaded.model, windows)
+    learned, heldout = map(len, windows)
+    facts = {"windows": learned, "heldout_windows": heldout, "length": config.length}
+    quantizer.store.manifest["text"] = asdict(text) | facts
+    begin = streams.start(loaded.model, torch.cat(windows))
     original = quantized = begin.hidden
     name, modules = blocks.find_blocks(loaded.model)
     last = max(layer.info.block for layer in planned)
@@ -235,14 +236,16 @@ def _blocks_in_turn(
         arguments = streams.to_device(begin.arguments[number], device)
         ahead = streams.through(block, original, arguments)
         if layers:
-            given, wanted = (_sides(config, hidden) for hidden in (quantized, ahead))
+            given, wanted = (
+                Sides(*hidden.split([learned, heldout])) for hidden in (quantized, ahead)
+            )
             task = BlockTask(
                 number=number,
                 name=f"{name}.{number}",
                 block=block,
                 arguments=arguments,
                 planned=layers,
-                original=original[: config.samples],
+                original=original[:learned],
                 given=given,
                 wanted=wanted,
             )
@@ -253,24 +256,18 @@ def _blocks_in_turn(
         yield number
 
 
-def _windows(
-    config: ModelConfig, loaded: LoadedModel
-) -> tuple[Int[Tensor, "windows length"], TextSource]:
-    """Calibration windows and, behind them, held-out ones."""
+def _windows(config: ModelConfig, loaded: LoadedModel) -> tuple[Sides, TextSource]:
+    """Calibration windows and, behind them, held-out ones; of a shorter text the same shares."""
     text, found = corpora.load_text(config.text, "calibration")
     wanted = config.samples + config.heldout_samples
     windows = corpora.windows(loaded.tokenizer, text, config.length, wanted)
-    if len(windows) < wanted:
+    heldout = max(1, len(windows) * config.heldout_samples // wanted)
+    if len(windows) <= heldout:
         raise InputError(
-            f"the text has {len(windows)} windows of {config.length} tokens and "
-            f"{config.samples} + {config.heldout_samples} are asked; ask for fewer or shorter "
-            "ones, or give a longer text"
+            f"the text has {len(windows)} window of {config.length} tokens and two are the least, "
+            "one to learn from and one held out; give a longer text or shorter windows"
         )
-    return windows, found
-
-
-def _sides(config: ModelConfig, hidden: Tensor) -> Sides:
-    return Sides(hidden[: config.samples], hidden[config.samples :])
+    return Sides(windows[:-heldout], windows[-heldout:]), found
 
 
 def _finish(loaded: LoadedModel, planned: tuple[PlannedLayer, ...], store: Store) -> None:

@@ -120,6 +120,21 @@ class LayerProblem:
         """Expected squared output error of each row on the calibration Hessian."""
         return _row_errors(self.weight, approx, self.hessian)
 
+    def row_gains(self, old: Approx, new: Approx) -> Float[Tensor, " out"]:
+        """How much lower each row's error is under `new`, on the calibration Hessian.
+
+        Of the changes a and b of W it is a H a^T - b H b^T = (a - b) H (a + b)^T: one product.
+        """
+        gains = self.weight.new_empty(len(self.weight), dtype=torch.float64)
+        for rows in row_chunks(CHUNK, *self.weight.shape):
+            before, after = _dense(old, rows), _dense(new, rows)
+            both = (self.weight[rows] - before).add_(self.weight[rows]).sub_(after)
+            moved = (after - before).double()
+            gains[rows] = sum(
+                pulls.mul_(both[:, here]).sum(1) for here, pulls in pulls_of(moved, self.hessian)
+            )
+        return gains
+
     def error(self, approx: Approx) -> float:
         """The error of `approx` on the calibration Hessian."""
         return self.row_errors(approx).mean().item()
@@ -178,8 +193,9 @@ def pulls_of(
 
     Both are float64: inputs with enormous outliers cancel badly in float32.
     """
-    for first in range(0, len(hessian), PANEL):
-        here = slice(first, first + PANEL)
+    step = max(PANEL, CHUNK // len(hessian))
+    for first in range(0, len(hessian), step):
+        here = slice(first, first + step)
         yield here, delta @ hessian[:, here].double()
 
 
@@ -191,13 +207,14 @@ def _row_errors(
     """The error of each row in float64; None stands for Q = 0."""
     errors = weight.new_empty(len(weight), dtype=torch.float64)
     for rows in row_chunks(CHUNK, *weight.shape):
-        delta = weight[rows]
-        if isinstance(approx, AdditiveWeight):
-            delta = delta - approx[rows].dense()
-        elif approx is not None:
-            delta = delta - approx[rows]
+        delta = weight[rows] if approx is None else weight[rows] - _dense(approx, rows)
         errors[rows] = _energies(delta.double(), hessian)
     return errors
+
+
+def _dense(approx: Approx, rows: slice) -> Float[Tensor, "rows columns"]:
+    """Some rows of what stands for W."""
+    return approx[rows].dense() if isinstance(approx, AdditiveWeight) else approx[rows]
 
 
 def _energies(

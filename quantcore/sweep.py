@@ -19,7 +19,7 @@ from quantcore import kernels
 from quantcore.errors import InputError
 from quantcore.kernels.panel import Panel, Rows
 
-PANEL = 128  # columns searched between two matrix products
+PANEL = 384  # columns searched between two matrix products
 TABLES = 1 << 22  # numbers in the kernel's tables for one panel; large codebooks get small panels
 CHUNK = 1 << 22  # pulls held at once; more rows than that are searched in turn
 

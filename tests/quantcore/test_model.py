@@ -82,15 +82,15 @@ def test_every_architecture_is_quantized_and_read_again(settings, tmp_path, kind
 
 
 def test_what_was_measured_is_what_is_stored(settings, tmp_path):
-    config = settings(tuning=TuningConfig(epochs=0))
+    config = settings(tuning=TuningConfig(epochs=0), correction=0.0)
     manifest = model.run(config, tmp_path / "q", silent)
     found = sources.load(sources.resolve(str(tmp_path / "q"))).model
     loaded = sources.load(sources.resolve(config.model))
-    windows = model._windows(config, loaded)[0]
+    heldout = model._windows(config, loaded)[0].heldout
     inputs = []
     layer = found.model.layers[2].mlp.down_proj
     layer.register_forward_pre_hook(lambda _, given: inputs.append(given[0].flatten(0, 1)))
-    found(input_ids=windows[config.samples :])
+    found(input_ids=heldout)
     rows = inputs[0].double()
     dense = loaded.model.model.layers[2].mlp.down_proj.weight.double()
     delta = dense - layer.to_weight().dense().double()
@@ -205,9 +205,20 @@ def test_a_quantized_model_is_not_quantized_again(settings, tmp_path):
         model.run(config, tmp_path / "twice", silent)
 
 
-def test_a_text_too_short_is_refused(settings, tmp_path):
-    with pytest.raises(InputError, match=r"windows of 16 tokens and 900 \+ 4 are asked"):
-        model.run(settings(samples=900), tmp_path / "q", silent)
+def test_a_shorter_text_gives_what_it_has(settings, tmp_path):
+    manifest = model.run(
+        settings(samples=900, heldout_samples=100, blocks=(0,)), tmp_path / "q", silent
+    )
+    text = manifest["text"]
+    assert text["windows"] + text["heldout_windows"] == len(TEXT) * 3 // 4 // 16
+    assert text["heldout_windows"] == len(TEXT) * 3 // 4 // 16 // 10
+
+
+def test_a_text_of_one_window_is_refused(settings, tmp_path):
+    (tmp_path / "short.txt").write_text("the quick brown fox jumps" * 2)
+    config = settings(text=str(tmp_path / "short.txt"), length=20)
+    with pytest.raises(InputError, match="1 window of 20 tokens and two are the least"):
+        model.run(config, tmp_path / "q", silent)
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,15 @@ def test_codes_have_the_errors_of_their_dense_matrix(rng):
     assert problem.errors(weight) == problem.errors(weight.dense())
 
 
+def test_a_gain_is_the_difference_of_two_errors(rng):
+    problem, weight = cases.make(rng)
+    other = cases.make(rng).weight
+    want = problem.row_errors(weight) - problem.row_errors(other)
+    torch.testing.assert_close(problem.row_gains(weight, other), want, rtol=1e-4, atol=1e-5)
+    dense = problem.row_gains(weight.dense(), other.dense())
+    assert torch.equal(problem.row_gains(weight, other), dense)
+
+
 def test_chunks_of_any_size_give_one_result(rng, monkeypatch):
     problem, weight = cases.make(rng, out=40, groups=6)
 
@@ -50,7 +59,8 @@ def test_chunks_of_any_size_give_one_result(rng, monkeypatch):
         fitted = codebooks.run(problem, weight, codebooks.RefitConfig())
         factor = feedback.factor(problem, 4)
         return (
-            problem.row_errors(weight), problem.row_energies, start.codes, start.codebooks,
+            problem.row_errors(weight), problem.row_energies,
+            problem.row_gains(weight, 0 * problem.weight), start.codes, start.codebooks,
             fitted.codebooks, fitted.scales, factor.blocks,
         )  # fmt: skip
 
