@@ -216,8 +216,8 @@ def test_a_shorter_text_gives_what_it_has(settings, tmp_path):
 
 def test_a_text_of_one_window_is_refused(settings, tmp_path):
     (tmp_path / "short.txt").write_text("the quick brown fox jumps" * 2)
-    config = settings(text=str(tmp_path / "short.txt"), length=20)
-    with pytest.raises(InputError, match="1 window of 20 tokens and two are the least"):
+    config = settings(text=str(tmp_path / "short.txt"), length=24)
+    with pytest.raises(InputError, match="1 window of 24 tokens and two are the least"):
         model.run(config, tmp_path / "q", silent)
 
 
