@@ -247,8 +247,7 @@ def differences(clone, problem, start, codes, width):
     if not len(rows):
         return found
     theirs, mine = (
-        problem.row_errors(replace(start, codes=codes[side]))[rows]
-        for side in ("released", "ours")
+        problem.row_errors(replace(start, codes=codes[side]))[rows] for side in ("released", "ours")
     )
     exact = LayerProblem(problem.weight[rows].double(), problem.hessian.double())
     there = AdditiveWeight(start.codes[rows], start.codebooks.double(), start.scales[rows].double())

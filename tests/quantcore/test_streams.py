@@ -81,6 +81,7 @@ def test_a_model_in_halves_starts_in_float32():
     assert begin.hidden.dtype == torch.float32
     cosine, _ = begin.arguments[0]["position_embeddings"]
     assert cosine.dtype == torch.float32
+    assert not torch.equal(cosine, cosine.bfloat16().float())  # computed so, not only stored
     assert model.model.layers[0].mlp.up_proj.weight.dtype == torch.bfloat16
 
 
