@@ -27,6 +27,7 @@ from quantcore.sources import LoadedModel
 FORMATS = ("aqlm", "dense")
 TYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 TOLD = ("ledger", "evaluation", "tuning")  # the parts of a manifest that a card repeats
+SETTINGS = ("config", "text")  # of a part of the manifest: no figures
 
 
 def export(spec: str, target: Path, form: str = "aqlm", dtype: str = "float16") -> None:
@@ -161,8 +162,8 @@ def _history(manifest: Mapping[str, Any]) -> str:
         said.append(f"The original model was {model['name']}.")
     if "spec" in text:
         said.append(f"It was calibrated on {text['spec']} (sha256 {text.get('sha256')}).")
-    if {"samples", "length"} <= config.keys():
-        said.append(f"Calibration took {config['samples']} windows of {config['length']} tokens.")
+    if {"windows", "length"} <= text.keys():
+        said.append(f"Calibration took {text['windows']} windows of {text['length']} tokens.")
     if "seed" in config:
         said.append(f"The seed was {config['seed']}.")
     return "\n".join(said)
@@ -185,7 +186,8 @@ def _measured(manifest: Mapping[str, Any]) -> str:
 def _figures(name: str, found: object) -> Iterator[str]:
     if isinstance(found, Mapping):
         for key, value in found.items():
-            yield from _figures(f"{name} {key}", value)
+            if key not in SETTINGS:
+                yield from _figures(f"{name} {key}", value)
     elif isinstance(found, int | float | str):
         yield f"| {name} | {found:.6g} |" if isinstance(found, float) else f"| {name} | {found} |"
 

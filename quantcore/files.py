@@ -58,7 +58,10 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     place = path.parent / f".{path.name}.{secrets.token_hex(4)}"
     try:
+        place.touch()
+        mode = place.stat().st_mode  # as any new file here; some writers give their own
         write(place)
+        place.chmod(mode)
         place.replace(path)
     finally:
         place.unlink(missing_ok=True)

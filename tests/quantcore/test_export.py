@@ -179,14 +179,14 @@ def test_the_card_says_what_is_known_and_no_more(folder, tmp_path, model):
         folder,
         complete=True,
         model={"kind": "hub", "name": "some/model"},
-        text={"spec": "wikitext2", "sha256": "abc"},
-        config={"seed": 7, "samples": 5, "length": 40},
+        text={"spec": "wikitext2", "sha256": "abc", "windows": 5, "length": 40},
+        config={"seed": 7, "samples": 64},
         layers={
             "a": {"relative_error": 0.25, "heldout_relative_error": None},
             "b": {"relative_error": 0.75},
         },
         ledger={"whole": {"bits": 3.25}, "rows": [1, 2]},
-        tuning=None,
+        tuning={"config": {"batch": 3}, "best_validation_kl": 0.5},
     )
     export.export(str(folder), tmp_path / "noted")
     noted = (tmp_path / "noted" / "README.md").read_text()
@@ -198,7 +198,8 @@ def test_the_card_says_what_is_known_and_no_more(folder, tmp_path, model):
     assert "| relative_error, mean of 2 layers before tuning | 0.5 |" in noted
     assert "heldout" not in noted
     assert "| ledger whole bits | 3.25 |" in noted
-    assert "| tuning" not in noted
+    assert "| tuning best_validation_kl | 0.5 |" in noted
+    assert "batch" not in noted
 
 
 @pytest.fixture

@@ -34,7 +34,9 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_others_may_read_what_they_may_read_elsewhere(tmp_path):
     (tmp_path / "plain").touch()
     files.write_json(tmp_path / "one.json", {})
-    assert (tmp_path / "one.json").stat().st_mode == (tmp_path / "plain").stat().st_mode
+    files.write_tensors(tmp_path / "one.safetensors", {"a": torch.ones(1)})
+    for name in ("one.json", "one.safetensors"):
+        assert (tmp_path / name).stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_a_missing_file_and_a_missing_tensor_are_named(tmp_path):
