@@ -17,7 +17,7 @@ share the hidden states before the layer's block, which are computed once per ba
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -203,22 +203,9 @@ def mean_and_error(values: Float[Tensor, " windows"]) -> tuple[float, float | No
     return values.mean().item(), values.std().item() / math.sqrt(len(values))
 
 
-@contextmanager
-def answering(module: nn.Module, output: object) -> Iterator[None]:
+def answering(module: nn.Module, output: object) -> AbstractContextManager[None]:
     """Within the context the module returns `output` and computes nothing."""
-    own = vars(module).get("forward")  # set where another library has wrapped the module
-
-    def forward(*_: object, **__: object) -> object:
-        return output
-
-    vars(module)["forward"] = forward
-    try:
-        yield
-    finally:
-        if own is None:
-            del vars(module)["forward"]
-        else:
-            vars(module)["forward"] = own
+    return blocks.calling(module, lambda *_, **__: output)
 
 
 @contextmanager

@@ -53,6 +53,12 @@ def read_tensors(path: Path, names: Mapping[str, bool] | None = None) -> dict[st
         ) from None
 
 
+def differing(kept: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    """The settings asked for that a document, which has been JSON, does not hold like that."""
+    as_kept = json.loads(json.dumps(asked))
+    return [name for name in as_kept if kept.get(name) != as_kept[name]]
+
+
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a temporary file in the same folder, then rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)

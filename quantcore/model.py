@@ -285,13 +285,7 @@ def _finish(loaded: LoadedModel, planned: tuple[PlannedLayer, ...], store: Store
         for file, tensors in shards.parts(model).items():
             if not (store.folder / file).exists() or file == shards.REST:
                 shards.write_part(store.folder, file, shards.as_held(tensors))
-        shards.write_index(store.folder)
-        words = model.get_input_embeddings().weight
-        assert isinstance(words, Tensor)
-        kind = shards.narrowed(words).dtype
-        shards.write_description(
-            store.folder, model, loaded.tokenizer, kind, shards.quantization_config(model)
-        )
+        shards.complete(store.folder, model, loaded.tokenizer)
     store.finish()
 
 

@@ -92,6 +92,11 @@ def write(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBa
     """
     for file, tensors in parts(model).items():
         write_part(folder, file, as_held(tensors))
+    complete(folder, model, tokenizer)
+
+
+def complete(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Write what makes a folder that has all its tensors a checkpoint."""
     write_index(folder)
     words = model.get_input_embeddings().weight
     assert isinstance(words, Tensor)

@@ -192,8 +192,7 @@ def _manifest(folder: Path, begun: Document) -> Document:
             raise InputError(f"{folder} holds other files ({others[0]}); name an empty folder")
         return begun
     if found["key"] != begun["key"]:
-        asked = json.loads(json.dumps(begun["config"]))
-        other = [name for name in asked if found["config"].get(name) != asked[name]]
+        other = files.differing(found["config"], begun["config"])
         raise InputError(
             f"{folder} holds the result of another command (with other "
             f"{', '.join(other) or 'versions or model files'}); name another folder"

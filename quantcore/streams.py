@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from quantcore.blocks import find_blocks, linear_of
+from quantcore.blocks import calling, find_blocks, linear_of
 from quantcore.calibration import StreamingHessian
 from quantcore.errors import SourceError
 
@@ -220,17 +220,8 @@ def _recording(blocks: nn.ModuleList) -> Iterator[list[_Call]]:
 
     with ExitStack() as stack:
         for block in blocks:
-            own = vars(block).get("forward")  # set where another library has wrapped the block
-            vars(block)["forward"] = forward
-            stack.callback(_put_back, block, own)
+            stack.enter_context(calling(block, forward))
         yield calls
-
-
-def _put_back(block: nn.Module, own: object) -> None:
-    if own is None:
-        del vars(block)["forward"]
-    else:
-        vars(block)["forward"] = own
 
 
 def _outside(model: nn.Module, blocks: nn.ModuleList) -> Iterator[nn.Module]:

@@ -26,3 +26,22 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the reference data beside the checkout is absent")
     return SHARED
+
+
+@pytest.fixture
+def command_line(monkeypatch, capsys):
+    """The command line in this process: words -> exit code, stdout, stderr."""
+    # not at the top: this file is read before the checks of types are in place
+    from quantcore import __main__ as cli
+    from quantcore.commands import console
+
+    def run(*words, width=console.WIDE):
+        monkeypatch.setattr("sys.argv", ["quantcore", *map(str, words)])
+        monkeypatch.setattr(console, "out", console.Console(width=width))
+        monkeypatch.setattr(console, "err", console.Console(stderr=True, width=400))
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(end.value.code or 0), captured.out, captured.err
+
+    return run

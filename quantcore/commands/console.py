@@ -1,9 +1,11 @@
 """What the commands share: where they print, the progress bar, options and their checks."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -12,6 +14,7 @@ from rich.progress import Progress as Bar
 
 from quantcore.errors import InputError
 from quantcore.progress import Progress
+from quantcore.search import DEFAULT_WIDTHS, SEARCHES
 from quantcore.weight import PRESETS, Scheme, preset
 
 BAD_INPUT = 2
@@ -29,6 +32,25 @@ PresetBits = Annotated[
     float | None,
     typer.Option(help="Bits per weight: " + ", ".join(f"{b:g} ({s})" for b, s in PRESETS.items())),
 ]
+Text = Annotated[str, typer.Option(help="default, wikitext2, c4 or a text, parquet or JSON file.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Against = Annotated[
+    str | None,
+    typer.Option(help="The original; the one that quantcore.json names if it is left out."),
+]
+Search = Annotated[str, typer.Option(help=f"How codes are searched: {', '.join(SEARCHES)}.")]
+Beam = Annotated[
+    int | None,
+    typer.Option(
+        help="Hypotheses the search keeps for each row; if left out, "
+        f"{DEFAULT_WIDTHS['beam']} for beam and {DEFAULT_WIDTHS['descent']} for the others."
+    ),
+]
+Sweeps = Annotated[int, typer.Option(help="Most rounds of refit and search.")]
+Damping = Annotated[
+    float, typer.Option(help="Added to the Hessian's diagonal, as a share of its mean.")
+]
+Shrinkage = Annotated[float, typer.Option(help="Share taken off the Hessian's other entries.")]
 
 
 def scheme(bpp: float | None, codebooks: int | None, bits: int | None, group: int | None) -> Scheme:
@@ -59,6 +81,27 @@ def bar() -> Iterator[Callable[[Progress], None]]:
             drawn.update(task, description=progress.stage)
 
         yield show
+
+
+def previous(path: Path | None, ours: Callable[[dict[str, Any]], bool]) -> dict[str, Any] | None:
+    """What an earlier try left in the file; a file of something else is not overwritten."""
+    if path is None or not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        found = None
+    if not isinstance(found, dict) or not ours(found):
+        raise InputError(f"{path} is there and is no result of this command; name another file")
+    return found
+
+
+def refuse_other(path: Path | None, kind: str, other: list[str]) -> NoReturn:
+    """The file holds a result of this command with other settings."""
+    raise InputError(
+        f"{path} holds the result of another {kind} "
+        f"(with other {', '.join(other) or 'versions'}); name another file or remove it"
+    )
 
 
 def with_error(facts: dict[str, Any], name: str, error: str, digits: int) -> str:

@@ -1,6 +1,5 @@
 """`quantcore evaluate`: whole models beside their original on the same text."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -11,7 +10,6 @@ from rich.table import Table
 
 from quantcore import evaluation, files
 from quantcore.commands import console
-from quantcore.errors import InputError
 from quantcore.evaluation import Evaluation
 from quantcore.progress import Progress
 from quantcore.results import Document
@@ -21,13 +19,8 @@ def evaluate(
     candidates: Annotated[
         list[str], typer.Argument(metavar="DIR...", help="Quantized models, or any others.")
     ],
-    against: Annotated[
-        str | None,
-        typer.Option(help="The original; the one that quantcore.json names if it is left out."),
-    ] = None,
-    text: Annotated[
-        str, typer.Option(help="default, wikitext2, c4 or a text, parquet or JSON file.")
-    ] = Evaluation.text,
+    against: console.Against = None,
+    text: console.Text = Evaluation.text,
     windows: Annotated[
         int | None, typer.Option(help="Windows of text; all there are if it is left out.")
     ] = Evaluation.windows,
@@ -35,7 +28,7 @@ def evaluate(
     worst: Annotated[
         int, typer.Option(help="Tokens to list for each model, the worst first.")
     ] = Evaluation.worst,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = Evaluation.device,
+    device: console.Device = Evaluation.device,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", help="Write the result here; go on from it if it is there."),
@@ -75,25 +68,11 @@ def _run(config: Evaluation, previous: Document | None, json_file: Path | None) 
 
 
 def _previous(json_file: Path | None, config: Evaluation) -> Document | None:
-    """What an earlier try left in the file; a file of something else is not overwritten."""
-    if json_file is None or not json_file.exists():
-        return None
-    try:
-        found = json.loads(json_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict) or found.get("kind") != evaluation.KIND:
-        raise InputError(
-            f"{json_file} is there and is no result of this command; name another file"
-        )
-    if found["key"] != config.key():
-        asked = json.loads(json.dumps(asdict(config) | {"candidates": None}))
-        kept = found["config"] | {"candidates": None}
-        other = [name for name in asked if kept.get(name) != asked[name]]
-        raise InputError(
-            f"{json_file} holds the result of another evaluation "
-            f"(with other {', '.join(other) or 'versions'}); name another file or remove it"
-        )
+    """What an earlier try of the same evaluation left in the file; candidates may be others."""
+    found = console.previous(json_file, lambda document: document.get("kind") == evaluation.KIND)
+    if found is not None and found["key"] != config.key():
+        asked = asdict(config) | {"candidates": found["config"]["candidates"]}
+        console.refuse_other(json_file, "evaluation", files.differing(found["config"], asked))
     return found
 
 

@@ -15,7 +15,6 @@ Spec = Annotated[str, typer.Argument(help="A model, quantized or not: folder, Hu
 Tokens = Annotated[int, typer.Option(help="Most tokens of one reply.")]
 Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token every time.")]
 Seed = Annotated[int, typer.Option(help="Of the draws.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 
 
 def generate(
@@ -24,7 +23,7 @@ def generate(
     tokens: Tokens = GenerateConfig.tokens,
     temperature: Temperature = GenerateConfig.temperature,
     seed: Seed = GenerateConfig.seed,
-    device: Device = "auto",
+    device: console.Device = "auto",
 ) -> None:
     """Write text with a model; quantized layers compute from their codes."""
     config = GenerateConfig(tokens=tokens, temperature=temperature, seed=seed)
@@ -41,7 +40,7 @@ def chat(
     tokens: Tokens = 500,
     temperature: Temperature = GenerateConfig.temperature,
     seed: Seed = GenerateConfig.seed,
-    device: Device = "auto",
+    device: console.Device = "auto",
 ) -> None:
     """Talk with a model in the terminal; Ctrl-C or Ctrl-D ends it."""
     config = GenerateConfig(tokens=tokens, temperature=temperature, seed=seed)

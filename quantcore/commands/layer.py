@@ -1,6 +1,5 @@
 """`quantcore layer`: one layer from several initialisers, compared; a table and a JSON document."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +15,7 @@ from quantcore.experiment import Experiment
 from quantcore.init import INITIALISERS
 from quantcore.progress import Progress
 from quantcore.results import Document
-from quantcore.search import DEFAULT_WIDTHS, SEARCHES, SearchConfig
+from quantcore.search import SearchConfig
 from quantcore.weight import Scheme
 
 
@@ -41,30 +40,14 @@ def layer(
         list[str] | None,
         typer.Option(help=f"{', '.join(INITIALISERS)}; repeatable, greedy and oa-em if left out."),
     ] = None,
-    search: Annotated[
-        str, typer.Option(help=f"How codes are searched: {', '.join(SEARCHES)}.")
-    ] = Experiment.search,
-    beam: Annotated[
-        int | None,
-        typer.Option(
-            help="Hypotheses the search keeps for each row; if left out, "
-            f"{DEFAULT_WIDTHS['beam']} for beam and {DEFAULT_WIDTHS['descent']} for the others."
-        ),
-    ] = Experiment.beam,
-    sweeps: Annotated[
-        int, typer.Option(help="Most rounds of refit and search.")
-    ] = Experiment.sweeps,
+    search: console.Search = Experiment.search,
+    beam: console.Beam = Experiment.beam,
+    sweeps: console.Sweeps = Experiment.sweeps,
     seed: Annotated[int, typer.Option(help="First seed.")] = 0,
     seeds: Annotated[int, typer.Option(help="How many seeds, from the first one up.")] = 1,
-    damping: Annotated[
-        float, typer.Option(help="Added to the Hessian's diagonal, as a share of its mean.")
-    ] = 0.0,
-    shrinkage: Annotated[
-        float, typer.Option(help="Share taken off the Hessian's other entries.")
-    ] = 0.0,
-    text: Annotated[
-        str, typer.Option(help="default, wikitext2, c4 or a text, parquet or JSON file.")
-    ] = Experiment.text,
+    damping: console.Damping = 0.0,
+    shrinkage: console.Shrinkage = 0.0,
+    text: console.Text = Experiment.text,
     calibration_tokens: Annotated[
         int, typer.Option(help="Tokens for the calibration Hessian.")
     ] = Experiment.calibration_tokens,
@@ -75,7 +58,7 @@ def layer(
     windows: Annotated[
         int, typer.Option(help="Windows of held-out text for perplexity; 0 for none.")
     ] = Experiment.perplexity_windows,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = Experiment.device,
+    device: console.Device = Experiment.device,
     json_file: Annotated[
         Path | None,
         typer.Option("--json", help="Write the result here; go on from it if it is there."),
@@ -146,24 +129,11 @@ def _run(config: Experiment, previous: Document | None) -> Document:
 
 
 def _previous(json_file: Path | None, config: Experiment) -> Document | None:
-    """What an earlier try left in the file; a file of something else is not overwritten."""
-    if json_file is None or not json_file.exists():
-        return None
-    try:
-        found = json.loads(json_file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        found = None
-    if not isinstance(found, dict) or "runs" not in found:
-        raise InputError(
-            f"{json_file} is there and is no result of this command; name another file"
-        )
-    if found["runs"] and found["key"] != config.key():
-        asked = json.loads(json.dumps(asdict(config)))
-        other = [name for name in asked if found["config"].get(name) != asked[name]]
-        raise InputError(
-            f"{json_file} holds the result of another experiment "
-            f"(with other {', '.join(other) or 'versions'}); name another file or remove it"
-        )
+    """What an earlier try of the same experiment left in the file."""
+    found = console.previous(json_file, lambda document: "runs" in document)
+    if found is not None and found["runs"] and found["key"] != config.key():
+        other = files.differing(found["config"], asdict(config))
+        console.refuse_other(json_file, "experiment", other)
     return found
 
 

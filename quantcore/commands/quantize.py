@@ -15,7 +15,6 @@ from quantcore.ledger import Ledger, PlannedLayer
 from quantcore.machine import GIB
 from quantcore.model import ModelConfig
 from quantcore.results import Document
-from quantcore.search import DEFAULT_WIDTHS, SEARCHES
 from quantcore.weight import Scheme
 
 
@@ -38,32 +37,16 @@ def quantize(
         bool, typer.Option(help="A scheme for each layer within --bpp; no AQLM export.")
     ] = False,
     init: Annotated[str, typer.Option(help=", ".join(INITIALISERS))] = ModelConfig.init,
-    search: Annotated[
-        str, typer.Option(help=f"How codes are searched: {', '.join(SEARCHES)}.")
-    ] = ModelConfig.search,
-    beam: Annotated[
-        int | None,
-        typer.Option(
-            help="Hypotheses the search keeps for each row; if left out, "
-            f"{DEFAULT_WIDTHS['beam']} for beam and {DEFAULT_WIDTHS['descent']} for the others."
-        ),
-    ] = ModelConfig.beam,
-    sweeps: Annotated[
-        int, typer.Option(help="Most rounds of refit and search.")
-    ] = ModelConfig.sweeps,
-    damping: Annotated[
-        float, typer.Option(help="Added to the Hessian's diagonal, as a share of its mean.")
-    ] = ModelConfig.damping,
-    shrinkage: Annotated[
-        float, typer.Option(help="Share taken off the Hessian's other entries.")
-    ] = ModelConfig.shrinkage,
+    search: console.Search = ModelConfig.search,
+    beam: console.Beam = ModelConfig.beam,
+    sweeps: console.Sweeps = ModelConfig.sweeps,
+    damping: console.Damping = ModelConfig.damping,
+    shrinkage: console.Shrinkage = ModelConfig.shrinkage,
     correction: Annotated[
         float,
         typer.Option(help="How far layers make up for what is quantized before them, 0 to 1."),
     ] = ModelConfig.correction,
-    text: Annotated[
-        str, typer.Option(help="default, wikitext2, c4 or a text, parquet or JSON file.")
-    ] = ModelConfig.text,
+    text: console.Text = ModelConfig.text,
     samples: Annotated[
         int, typer.Option(help="Windows of text that are learned from.")
     ] = ModelConfig.samples,
@@ -78,7 +61,7 @@ def quantize(
         int, typer.Option(help="Passes through the text to tune each block; 0 for none.")
     ] = TuningConfig.epochs,
     seed: Annotated[int, typer.Option(help="All randomness.")] = ModelConfig.seed,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = ModelConfig.device,
+    device: console.Device = ModelConfig.device,
     plan: Annotated[
         bool, typer.Option("--plan", help="Only say what would be done, and what it takes.")
     ] = False,

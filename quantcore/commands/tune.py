@@ -28,13 +28,8 @@ def tune(
     minutes: Annotated[
         float | None, typer.Option(help="Minutes of work, those before an interruption counted.")
     ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(help="The original; the one that quantcore.json names if it is left out."),
-    ] = None,
-    text: Annotated[
-        str, typer.Option(help="default, wikitext2, c4 or a text, parquet or JSON file.")
-    ] = Tuning.text,
+    against: console.Against = None,
+    text: console.Text = Tuning.text,
     window: Annotated[int, typer.Option(help="Tokens in a window.")] = Tuning.window,
     batch: Annotated[int, typer.Option(help="Windows in a step.")] = PvConfig.batch,
     lr: Annotated[
@@ -64,7 +59,7 @@ def tune(
     ] = False,
     every: Annotated[int, typer.Option(help="Steps between validations.")] = Tuning.every,
     seed: Annotated[int, typer.Option(help="All randomness.")] = PvConfig.seed,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = Tuning.device,
+    device: console.Device = Tuning.device,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
 ) -> None:
     """Tune a quantized model, codes included, towards its original's predictions (PV-tuning).

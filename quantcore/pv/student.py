@@ -13,7 +13,7 @@ and the output matrix; tied ones are one parameter.
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -132,14 +132,11 @@ def lean(student: Student, tokens: int) -> Iterator[bool]:
     kept = 4 * tokens * sum(info.out + info.columns for info in infos)
     needed = kept * FREE_SHARE > machine.available_memory(student.model.device)
     _, modules = blocks.find_blocks(student.model)
-    own = [(block, block.forward) for block in modules] if needed else []
-    for block, forward in own:
-        block.forward = partial(checkpoint, forward, use_reentrant=False)
-    try:
+    with ExitStack() as stack:
+        for block in modules if needed else ():
+            again = partial(checkpoint, block.forward, use_reentrant=False)
+            stack.enter_context(blocks.calling(block, again))
         yield needed
-    finally:
-        for block, forward in own:
-            block.forward = forward
 
 
 def _own(layer: QuantizedLinear) -> AdditiveWeight:

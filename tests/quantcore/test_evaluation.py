@@ -8,14 +8,11 @@ from dataclasses import replace
 import models
 import pytest
 import torch
-import typer
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM
 
-from quantcore import __main__ as cli
 from quantcore import checkpoints, compare, corpora, evaluation, files, sources
 from quantcore.commands import console
-from quantcore.commands.evaluate import evaluate
 from quantcore.errors import InputError, SourceError
 from quantcore.evaluation import Evaluation
 
@@ -259,23 +256,9 @@ def test_a_window_the_model_cannot_see_is_refused(asked):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
+def run(command_line):
     """The command in this process: arguments -> exit code, stdout, stderr."""
-
-    def run(*arguments):
-        app = typer.Typer()
-        app.command()(evaluate)
-        app.callback()(lambda: None)
-        monkeypatch.setattr(cli, "app", app)
-        monkeypatch.setattr("sys.argv", ["quantcore", "evaluate", *map(str, arguments)])
-        monkeypatch.setattr(console, "out", console.Console(width=240))
-        monkeypatch.setattr(console, "err", console.Console(stderr=True, width=400))
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(end.value.code or 0), captured.out, captured.err
-
-    return run
+    return lambda *arguments: command_line("evaluate", *arguments, width=240)
 
 
 @pytest.fixture

@@ -3,9 +3,7 @@ import json
 import cases
 import models
 import pytest
-from rich.console import Console
 
-from quantcore import __main__ as cli
 from quantcore import experiment, files
 from quantcore.commands import console
 from quantcore.search import DEFAULT_WIDTHS
@@ -13,21 +11,11 @@ from quantcore.weight import Scheme
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """The command line in this process: arguments -> exit code, stdout, stderr."""
+def run(command_line, monkeypatch, tmp_path):
+    """The command line with a cache of its own."""
     monkeypatch.setenv("QUANTCORE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "200")
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["quantcore", *map(str, arguments)])
-        monkeypatch.setattr(console, "out", Console(width=console.WIDE))
-        monkeypatch.setattr(console, "err", Console(stderr=True, width=400))
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(end.value.code or 0), captured.out, captured.err
-
-    return run
+    return command_line
 
 
 @pytest.fixture

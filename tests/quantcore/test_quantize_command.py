@@ -1,14 +1,12 @@
 import models
 import pytest
-from rich.console import Console
 
-from quantcore import __main__ as cli
 from quantcore.commands import console, quantize
 from quantcore.errors import InputError
 
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+def run(command_line, monkeypatch, tmp_path):
     """`quantcore quantize` in this process: arguments -> exit code, stdout, stderr."""
     monkeypatch.setenv("QUANTCORE_CACHE", str(tmp_path / "cache"))
     source = models.save_model(tmp_path / "source")
@@ -16,17 +14,7 @@ def run(monkeypatch, capsys, tmp_path):
     sizes = ["--text", tmp_path / "text.txt", "--samples", 8, "--heldout-samples", 4]
     sizes += ["--length", 16, "--sweeps", 1, "--epochs", 1]
 
-    def run(*arguments):
-        words = ["quantcore", "quantize", source, *sizes, *arguments]
-        monkeypatch.setattr("sys.argv", [str(word) for word in words])
-        monkeypatch.setattr(console, "out", Console(width=200))
-        monkeypatch.setattr(console, "err", Console(stderr=True, width=400))
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(end.value.code or 0), captured.out, captured.err
-
-    return run
+    return lambda *arguments: command_line("quantize", source, *sizes, *arguments, width=200)
 
 
 def test_a_line_for_each_layer_and_block_and_the_bits(run, tmp_path):

@@ -2,12 +2,8 @@ import io
 
 import pandas as pd
 import pytest
-import typer
 
-from quantcore import __main__ as cli
 from quantcore import evaluation, files, report
-from quantcore.commands import console
-from quantcore.commands.report import report as command
 from quantcore.errors import InputError
 
 
@@ -179,21 +175,8 @@ def test_an_unknown_document_is_refused(unknown):
 
 
 @pytest.fixture
-def run(monkeypatch, capsys):
-    def run(*arguments):
-        app = typer.Typer()
-        app.command()(command)
-        app.callback()(lambda: None)
-        monkeypatch.setattr(cli, "app", app)
-        monkeypatch.setattr("sys.argv", ["quantcore", "report", *map(str, arguments)])
-        monkeypatch.setattr(console, "out", console.Console(width=400))
-        monkeypatch.setattr(console, "err", console.Console(stderr=True, width=400))
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(end.value.code or 0), captured.out, captured.err
-
-    return run
+def run(command_line):
+    return lambda *arguments: command_line("report", *arguments, width=400)
 
 
 @pytest.fixture
