@@ -4,25 +4,53 @@ import argparse
 import inspect
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from aqviz import recordings, report, text
-from aqviz.engine import Engine
+from aqviz.engine import Document, Engine
 from aqviz.jobs import JobStore
 from aqviz.plot_host import script_route
 from aqviz.tabs.actions import Core
-from aqviz.tabs.compare import draw_compare
+from aqviz.tabs.basins import draw_basins
+from aqviz.tabs.inside import draw_inside
+from aqviz.tabs.learn import draw_learn
+from aqviz.tabs.links import HEAD
+from aqviz.tabs.map import draw_map
+from aqviz.tabs.paper import draw_paper
+from aqviz.tabs.perplexity import draw_perplexity
+from aqviz.tabs.race import draw_race
+from aqviz.tabs.rho import draw_rho
+from aqviz.tabs.search import draw_search
+from aqviz.tabs.show import race_bundle
 from quantcore import machine
 
 HERE = Path(__file__).parent
 PORT = 7860
-TYPES = {"json": "application/json", "csv": "text/csv"}
+TABS: dict[str, tuple[str, Callable[[Core, gr.Blocks], None]]] = {  # view -> title, drawing
+    "race": ("Race", draw_race),
+    "map": ("Map", draw_map),
+    "search": ("Search", draw_search),
+    "basins": ("Basins", draw_basins),
+    "rho": ("ρ", draw_rho),
+    "perplexity": ("Perplexity", draw_perplexity),
+    "inside": ("Inside a weight", draw_inside),
+    "learn": ("Learn", draw_learn),
+    "paper": ("Paper", draw_paper),
+}
+TYPES = {"json": "application/json", "csv": "text/csv", "zip": "application/zip"}
+BODIES: dict[str, Callable[[Document], str | bytes]] = {
+    "json": json.dumps,
+    "csv": lambda document: report.table(document).to_csv(index=False),
+    "zip": race_bundle,
+}
 LOOK = {  # for light and dark alike: the variables of app.css change with the page
     "block_border_width": "0px",
     "block_background_fill": "transparent",
@@ -84,7 +112,11 @@ def build(core: Core) -> gr.Blocks:
     demo = gr.Blocks(title="aqviz", fill_width=True, analytics_enabled=False)
     with demo:
         with gr.Row(elem_classes="top", equal_height=False):
-            gr.HTML('<p class="brand">aqviz</p>', apply_default_css=False)
+            gr.HTML(
+                '<p class="brand">aqviz</p>',
+                js_on_load=(HERE / "views.js").read_text(encoding="utf-8"),
+                apply_default_css=False,
+            )
             gr.HTML(
                 '<button type="button" class="theme" aria-label="switch light and dark">◐</button>',
                 js_on_load=(HERE / "theme.js").read_text(encoding="utf-8"),
@@ -93,7 +125,10 @@ def build(core: Core) -> gr.Blocks:
             )
         gr.HTML(f"<h1>{lead.title}</h1>", apply_default_css=False)
         gr.Markdown(lead.body, elem_classes="lead")
-        draw_compare(core, demo)
+        with gr.Tabs(elem_id="views"):
+            for view, (title, draw) in TABS.items():
+                with gr.Tab(title, id=view, elem_id=f"view-{view}"):
+                    draw(core, demo)
     return demo
 
 
@@ -102,7 +137,8 @@ def serve(demo: gr.Blocks, core: Core, **launch: Any) -> Any:
     demo.queue(default_concurrency_limit=4, max_size=40)
     return demo.launch(
         theme=THEME,
-        css_paths=HERE / "app.css",
+        css_paths=[HERE / "app.css", *sorted((HERE / "styles").glob("*.css"))],
+        head=HEAD,
         footer_links=["settings"],
         run_history=False,
         enable_monitoring=False,
@@ -113,17 +149,14 @@ def serve(demo: gr.Blocks, core: Core, **launch: Any) -> Any:
 
 
 def results_route(core: Core) -> Route:
-    """Serves what a job or the recording holds, as JSON or CSV."""
+    """Serves what a job or the recording holds, as JSON, CSV or everything in a zip."""
 
     async def results(request: Request) -> Response:
         name, kind = request.path_params["name"], request.path_params["kind"]
-        job = core.store.get(name)
-        document = core.recording if name == recordings.FIRST else job and job.document
+        document = core.document(name)
         if not document or kind not in TYPES:
             return Response("there is no such result", status_code=404, media_type="text/plain")
-        body = (
-            json.dumps(document) if kind == "json" else report.table(document).to_csv(index=False)
-        )
+        body = await run_in_threadpool(BODIES[kind], document)
         disposition = {"Content-Disposition": f'attachment; filename="aqviz-{name}.{kind}"'}
         return Response(body, media_type=TYPES[kind], headers=disposition)
 

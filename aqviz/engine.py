@@ -1,15 +1,37 @@
-"""What the app asks of the core, as four functions, so that a test can give it others."""
+"""What the app asks of the core, as functions, so that a test can give it others.
+
+A study is a module of quantcore with a config that has a key, and a `run` that hands its growing
+document to an observer: the app runs, keeps and shows all of them alike.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
-from quantcore import experiment, sources
+from quantcore import experiment, landscape, sources, starts, survey
 from quantcore.blocks import LayerInfo
+from quantcore.errors import SourceError
 from quantcore.experiment import Experiment
+from quantcore.grid import Survey
+from quantcore.landscape import Landscape
 from quantcore.progress import Observe
 from quantcore.results import Document
+from quantcore.starts import Starts
 
-__all__ = ["Document", "Engine", "Observe"]
+__all__ = ["STUDIES", "Document", "Engine", "Observe", "kind_of"]
+
+STUDIES: dict[str, tuple[type, ModuleType]] = {
+    "experiment": (Experiment, experiment),
+    "survey": (Survey, survey),
+    "landscape": (Landscape, landscape),
+    "starts": (Starts, starts),
+}
+
+
+def kind_of(config: Any) -> str:
+    """The name of a config's study."""
+    return next(kind for kind, (known, _) in STUDIES.items() if type(config) is known)
 
 
 def known_models() -> list[str]:
@@ -17,18 +39,37 @@ def known_models() -> list[str]:
     return [source.name for source in sources.available()]
 
 
+def run(config: Any, observe: Observe, previous: Document | None) -> Document:
+    """Run a study."""
+    document: Document = STUDIES[kind_of(config)][1].run(config, observe, previous)
+    return document
+
+
+def seconds(config: Any) -> float:
+    """Expected seconds of a study other than an experiment."""
+    if isinstance(config, Survey):
+        return survey.estimate(config)
+    one: Experiment = config.experiment
+    layer = experiment.layers(one.model).get(one.layer)
+    if layer is None:
+        raise SourceError(f"this model has no layer {one.layer}; choose another one")
+    return float(STUDIES[kind_of(config)][1].estimate(config, layer.out, layer.columns))
+
+
 @dataclass(frozen=True)
 class Engine:
     """The core's functions the app calls.
 
     Attributes:
-        run: An experiment, an observer and what an earlier try left -> the finished document.
+        run: A study's config, an observer and what an earlier try left -> the finished document.
         estimate: An experiment and its layer's shape -> seconds it will take here.
+        seconds: The config of another study -> seconds it will take here.
         layers: A model's name -> its linear layers.
         models: The models to offer.
     """
 
-    run: Callable[[Experiment, Observe, Document | None], Document] = experiment.run
+    run: Callable[[Any, Observe, Document | None], Document] = run
     estimate: Callable[[Experiment, int, int], float] = experiment.estimate
+    seconds: Callable[[Any], float] = seconds
     layers: Callable[[str | None], dict[str, LayerInfo]] = experiment.layers
     models: Callable[[], list[str]] = known_models

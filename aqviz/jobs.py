@@ -3,7 +3,7 @@
 One worker thread takes jobs in turn (torch has the whole machine to itself). A job's file is
 written whenever its state changes and at most twice a second in between, by rename, so that a
 reader and a restarted program always find a whole one. A job is named by an id nobody can guess,
-because the id is all it takes to see or cancel it; the same experiment asked twice is one job.
+because the id is all it takes to see or cancel it; the same study asked twice is one job.
 
     queued ─> running ─> done
                  ├─────> cancelled    asked to stop; what it had is kept
@@ -29,11 +29,10 @@ from typing import Any
 
 import psutil
 
-from aqviz.engine import Document, Engine
-from aqviz.recordings import experiment_of
+from aqviz.engine import Document, Engine, kind_of
+from aqviz.recordings import config_of
 from quantcore import files
 from quantcore.errors import Cancelled, QuantcoreError
-from quantcore.experiment import Experiment
 from quantcore.progress import Progress
 
 WRITE_EVERY = 0.5  # seconds
@@ -63,8 +62,8 @@ class Job:
 
     Attributes:
         id: What its link names.
-        key: The experiment's own key.
-        experiment: What is run.
+        key: The study's own key.
+        config: What is run: the config of one of `engine.STUDIES`.
         state: Where it is.
         progress: How far, while it runs.
         document: The result so far.
@@ -76,7 +75,7 @@ class Job:
 
     id: str
     key: str
-    experiment: Experiment
+    config: Any
     state: State = State.QUEUED
     progress: Progress | None = None
     document: Document | None = None
@@ -87,13 +86,13 @@ class Job:
 
     def to_json(self) -> str:
         """As text for its file."""
-        return json.dumps(asdict(self))
+        return json.dumps({"kind": kind_of(self.config), **asdict(self)})
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
         """From its file's text."""
         values: dict[str, Any] = json.loads(text)
-        values["experiment"] = experiment_of(values["experiment"])
+        values["config"] = config_of(values.pop("kind"), values["config"])
         values["state"] = State(values["state"])
         values["owner"] = tuple(values["owner"])
         if values["progress"] is not None:
@@ -118,12 +117,12 @@ class JobStore:
         self._worker = threading.Thread(target=self._work, name="aqviz-jobs", daemon=True)
         self._worker.start()
 
-    def submit(self, experiment: Experiment) -> Job:
-        """Run an experiment; one that is done, waiting or running already is not begun again."""
+    def submit(self, config: Any) -> Job:
+        """Run a study; one that is done, waiting or running already is not begun again."""
         with self._change:
-            job = self.find(experiment)
+            job = self.find(config)
             if job is None:
-                job = Job(secrets.token_urlsafe(12), experiment.key(), experiment)
+                job = Job(secrets.token_urlsafe(12), config.key(), config)
             elif job.state is State.DONE or not job.state.ended:
                 return job
             job = replace(job, state=State.QUEUED, error=None, progress=None, owner=self._owner)
@@ -139,9 +138,9 @@ class JobStore:
             job = self._read(self._folder / f"{job_id}.json")
         return job
 
-    def find(self, experiment: Experiment) -> Job | None:
-        """The job of the same experiment, if it was ever submitted."""
-        key = experiment.key()
+    def find(self, config: Any) -> Job | None:
+        """The job of the same study, if it was ever submitted."""
+        key = config.key()
         with self._change:
             return next((job for job in reversed(self._jobs.values()) if job.key == key), None)
 
@@ -182,7 +181,7 @@ class JobStore:
 
     def _run(self, job: Job) -> None:
         try:
-            document = self._engine.run(job.experiment, self._observer(job.id), job.document)
+            document = self._engine.run(job.config, self._observer(job.id), job.document)
         except Cancelled:
             self._end(job.id, state=State.INTERRUPTED if self._closing else State.CANCELLED)
         except QuantcoreError as error:
@@ -260,7 +259,7 @@ def _lives(owner: tuple[int, float]) -> bool:
 
 
 def _finished(document: Document | None) -> int:
-    return sum(run["complete"] for run in document["runs"]) if document else 0
+    return sum(run["complete"] for run in document.get("runs", ())) if document else 0
 
 
 def _plain(document: Document) -> Document:

@@ -1,26 +1,36 @@
-"""An experiment as a link, and as the command that repeats it.
+"""A view as a link, and an experiment as the command that repeats it.
 
-    ?model=...&layer=...&scheme=2x8g8&seed=0&search=beam&beam=8&job=...
+    ?v=1&view=race&model=...&layer=...&scheme=2x8g8&seed=0&search=beam&beam=8&job=...
 
-The query names what people change most, and any other setting only where it differs from its
-default, so links stay short. A search's own default width is written out: a link and a command mean
-the same run when that default has changed.
+`v` is the version of this form. The state of a view is a frozen dataclass; `encode` names the
+fields that differ from their defaults, `decode` reads them back, and the dataclass refuses what
+cannot be, exactly as it does for a control. The race is an experiment: its query names what people
+change most, and any other setting only where it differs from its default. A search's own default
+width is written out: a link and a command mean the same run when that default has changed.
 """
 
-import re
+import math
 import shlex
+import types
+import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import MISSING, dataclass, fields
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from quantcore.errors import InputError
 from quantcore.experiment import Experiment
+from quantcore.landscape import Landscape
 from quantcore.search import SearchConfig
+from quantcore.starts import Starts
 from quantcore.weight import Scheme
 
+VERSION = 1
+RACE = "race"
 DEFAULT = Experiment()
-SCHEME = re.compile(r"(\d+)x(\d+)g(\d+)")
+MAX_SEEDS = 5  # of one run, so that a link cannot ask for a week of work
+TRUE, FALSE = "1", "0"
+State = TypeVar("State")
 
 
 class Setting(NamedTuple):
@@ -44,11 +54,20 @@ OPTIONAL = (
     Setting("device", "--device", "device", str),
 )
 IN_EVERY_COMMAND = {"sweeps", "device"}
+FLAGS = {  # of fields that are named in the plural
+    "layers": "layer",
+    "schemes": "scheme",
+    "inits": "init",
+    "searches": "search",
+    "beams": "beam",
+    "shrinkages": "shrinkage",
+    "seeds": "seed",
+}
 
 
 @dataclass(frozen=True)
 class Link:
-    """What a link says.
+    """What a link to the race says.
 
     Attributes:
         experiment: The experiment, or None where the link names no layer.
@@ -59,9 +78,46 @@ class Link:
     job: str | None
 
 
+def encode(view: str, state: Any) -> str:
+    """The query string of a view in this state."""
+    values = {"v": VERSION, "view": view}
+    for field in fields(state):
+        value = getattr(state, field.name)
+        if value != field.default:
+            values[field.name] = _written(value)
+    return urlencode(values)
+
+
+def decode(kind: type[State], query: Mapping[str, str]) -> State:
+    """The state that a link's parameters stand for; parameters of others are left alone.
+
+    Raises:
+        InputError: a value cannot be read, or makes a state that cannot be.
+    """
+    _check_version(query)
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # a dataclass
+    values = {name: _read(name, hints[name], query[name]) for name in names if name in query}
+    return kind(**values)
+
+
+def from_values(kind: type[State], values: tuple[Any, ...]) -> State:
+    """The state that the values of controls stand for, in the order of its fields.
+
+    Raises:
+        InputError: a value is missing or cannot be.
+    """
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # a dataclass
+    given = zip(names, values, strict=True)
+    return kind(**{name: _given(name, hints[name], value) for name, value in given})
+
+
 def to_query(experiment: Experiment, job: str | None = None) -> str:
     """The query string of an experiment and its job."""
     values: dict[str, Any] = {
+        "v": VERSION,
+        "view": RACE,
         "model": experiment.model,
         "layer": experiment.layer,
         "scheme": scheme_name(experiment.scheme),
@@ -79,36 +135,69 @@ def to_query(experiment: Experiment, job: str | None = None) -> str:
 
 
 def from_query(query: Mapping[str, str]) -> Link:
-    """What a link's parameters say; parameters of others are left alone.
+    """What the parameters of a link to the race say; parameters of others are left alone.
 
     Raises:
         InputError: a value cannot be read, or makes an experiment that cannot be.
     """
+    _check_version(query)
     job = query.get("job") or None
     if not query.get("layer"):
         return Link(None, job)
     values: dict[str, Any] = {"model": query.get("model") or None, "layer": query["layer"]}
     if "scheme" in query:
-        values["scheme"] = _scheme(query["scheme"])
+        values["scheme"] = Scheme.parse(query["scheme"])
     if "inits" in query:
         values["inits"] = tuple(query["inits"].split(","))
     values["search"] = query.get("search", DEFAULT.search)
-    given = _number("beam", int, query["beam"]) if "beam" in query else None
+    given = _read("beam", int, query["beam"]) if "beam" in query else None
     values["beam"] = SearchConfig(values["search"], given).kept
     values["seeds"] = consecutive(
-        _number("seed", int, query.get("seed", "0")), _number("seeds", int, query.get("seeds", "1"))
+        _read("seed", int, query.get("seed", "0")), _read("seeds", int, query.get("seeds", "1"))
     )
     for setting in OPTIONAL:
         if setting.query in query:
-            text = query[setting.query]
-            values[setting.field] = _number(setting.query, setting.kind, text)
+            values[setting.field] = _read(setting.query, setting.kind, query[setting.query])
     return Link(Experiment(**values), job)
 
 
-def command(experiment: Experiment) -> str:
-    """The command line that runs the same experiment."""
+def command(config: Any) -> str:
+    """The command line that runs the same study."""
+    words = [*_words(config), "--json", "result.json"]
+    return shlex.join(str(word) for word in words)
+
+
+def _words(config: Any) -> list[Any]:
+    match config:
+        case Landscape(experiment=one):
+            return ["quantcore", "landscape", *_layer_words(one), *_own(config, "experiment")]
+        case Starts(experiment=one, noises=noises):
+            named = [word for noise in noises for word in ("--noise", noise)]
+            return ["quantcore", "starts", *_layer_words(one), *named]
+        case Experiment():
+            return ["quantcore", "layer", *_layer_words(config)]
+    only_facts = [] if config.inits else ["--facts"]
+    return ["quantcore", "survey", *_own(config), *only_facts]
+
+
+def _own(config: Any, *without: str) -> list[Any]:
+    """Flags for the fields that differ from their defaults; several values repeat their flag."""
+    words: list[Any] = []
+    for field in fields(config):
+        value = getattr(config, field.name)
+        made = field.default_factory
+        default = field.default if made is MISSING else made()
+        if field.name in without or value == default:
+            continue
+        flag = "--" + FLAGS.get(field.name, field.name).replace("_", "-")
+        for one in value if isinstance(value, tuple) else (value,):
+            words += [flag, scheme_name(one) if isinstance(one, Scheme) else one]
+    return words
+
+
+def _layer_words(experiment: Experiment) -> list[Any]:
+    words: list[Any] = []
     scheme = experiment.scheme
-    words: list[Any] = ["quantcore", "layer"]
     if experiment.model:
         words += ["--model", experiment.model]
     words += ["--layer", experiment.layer]
@@ -121,7 +210,7 @@ def command(experiment: Experiment) -> str:
     for setting in OPTIONAL:
         if setting in changed or setting.field in IN_EVERY_COMMAND:
             words += [setting.flag, getattr(experiment, setting.field)]
-    return shlex.join(str(word) for word in [*words, "--json", "result.json"])
+    return words
 
 
 def scheme_name(scheme: Scheme) -> str:
@@ -131,8 +220,8 @@ def scheme_name(scheme: Scheme) -> str:
 
 def consecutive(first: int, count: int) -> tuple[int, ...]:
     """The seeds that a first seed and their number stand for."""
-    if count < 1:
-        raise InputError(f"the number of seeds must be at least 1, got {count}")
+    if not 1 <= count <= MAX_SEEDS:
+        raise InputError(f"the number of seeds must be 1 to {MAX_SEEDS}, got {count}")
     return tuple(range(first, first + count))
 
 
@@ -140,16 +229,65 @@ def _changed(experiment: Experiment) -> list[Setting]:
     return [s for s in OPTIONAL if getattr(experiment, s.field) != getattr(DEFAULT, s.field)]
 
 
-def _scheme(text: str) -> Scheme:
-    found = SCHEME.fullmatch(text)
-    if not found:
-        raise InputError(f"the link's scheme must look like 2x8g8, got {text!r}")
-    return Scheme(*(int(number) for number in found.groups()))
+def _check_version(query: Mapping[str, str]) -> None:
+    found = query.get("v", str(VERSION))
+    if found != str(VERSION):
+        raise InputError(
+            f"this link is of version {found!r} and this program reads version {VERSION}; "
+            "choose in the page what the link showed"
+        )
 
 
-def _number(name: str, kind: type, text: str) -> Any:
+def _written(value: Any) -> str:
+    if isinstance(value, bool):
+        return TRUE if value else FALSE
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value)
+
+
+def _read(name: str, hint: Any, text: str) -> Any:
+    """A field's value from a link."""
+    hint = _plain(hint)
+    if typing.get_origin(hint) is tuple:
+        kind = typing.get_args(hint)[0]
+        return tuple(_read(name, kind, part) for part in text.split(",")) if text else ()
+    if hint is bool:
+        if text not in {TRUE, FALSE}:
+            raise InputError(f"the link's {name} must be 0 or 1, got {text!r}")
+        return text == TRUE
+    if hint is str:
+        return text
     try:
-        return kind(text)
+        value = hint(text)
     except ValueError:
-        word = "a whole number" if kind is int else "a number"
-        raise InputError(f"the link's {name} must be {word}, got {text!r}") from None
+        value = math.nan
+    if not math.isfinite(value):
+        word = "a whole number" if hint is int else "a number"
+        raise InputError(f"the link's {name} must be {word}, got {text[:40]!r}")
+    return value
+
+
+def _given(name: str, hint: Any, value: Any) -> Any:
+    """A field's value from a control: numbers come as int or float, several as a list."""
+    words = name.replace("_", " ")
+    if value is None:
+        if types.NoneType in typing.get_args(hint):
+            return None
+        raise InputError(f"the {words} is empty; enter a value")
+    hint = _plain(hint)
+    if typing.get_origin(hint) is tuple:
+        return tuple(_given(name, typing.get_args(hint)[0], one) for one in value)
+    if hint is int and (not isinstance(value, (int, float)) or value != int(value)):
+        raise InputError(f"the {words} must be a whole number, got {value!r}")
+    try:
+        return hint(value)
+    except (TypeError, ValueError):
+        raise InputError(f"the {words} must be a number, got {value!r}") from None
+
+
+def _plain(hint: Any) -> Any:
+    """A type without its None."""
+    if types.NoneType not in typing.get_args(hint):
+        return hint
+    return next(one for one in typing.get_args(hint) if one is not types.NoneType)

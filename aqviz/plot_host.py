@@ -2,7 +2,9 @@
 
 gr.Plot runs an older plotly.js, rebuilds the plot on every value (so a zoom is lost while a run
 goes on) and ignores the dark theme. Here `Plotly.react` updates in place, layout.uirevision keeps
-the zoom, and text and hover follow the page. layout.meta.alt becomes the accessible name.
+the zoom, frames play, text and hover follow the page. layout.meta.alt becomes the accessible name
+and the sentence under the figure, layout.meta.table its table and CSV; pictures are made in the
+browser.
 
 The script is served by a route of our own, not as a file of Gradio's, so the page names no path of
 this machine; its URL carries the version and may be cached for ever.
@@ -20,14 +22,21 @@ from starlette.routing import Route
 SCRIPT_URL = f"gradio_api/aqviz/plotly-{version('plotly')}.min.js"
 SCRIPT = files("plotly") / "package_data" / "plotly.min.js"
 FOREVER = {"Cache-Control": "public, max-age=31536000, immutable"}
+TEMPLATE = (
+    '<div class="plot"></div><p class="told"></p><div class="tools"></div>'
+    '<div class="sheet" tabindex="0" role="region" aria-label="the figure as a table" hidden></div>'
+)
 JS = (Path(__file__).parent / "plot_host.js").read_text(encoding="utf-8")
 
 
 def plot(figure: str, name: str) -> gr.HTML:
-    """A component whose value is a figure's JSON, under the id "plot-" + name."""
+    """A component whose value is a figure's JSON, under the id "plot-" + name.
+
+    Its `select` event tells of a click on a point: x, y, customdata, curve and point (`_data`).
+    """
     return gr.HTML(
         figure,
-        html_template='<div class="plot"></div>',
+        html_template=TEMPLATE,
         js_on_load=JS,
         head=f'<script src="{SCRIPT_URL}"></script>',
         elem_id=f"plot-{name}",

@@ -1,18 +1,21 @@
-"""Runs the recorded comparisons and keeps them under assets/recordings.
+"""Runs the recorded studies and keeps them under assets/recordings.
 
     python -m aqviz.record [NAME ...]
 
-Two layers, each from every initialiser with the default search, and again with the beam as AQLM and
-the paper have it. "first" is what the page shows before anything runs; README's table is made of
-all. A document carries its configuration, its date, the versions and the machine; `quantcore layer`
-with the same settings gives the same codes.
+What every view shows before anything runs. The race: two layers, each from every initialiser with
+the default search, and again with the beam as AQLM and the paper have it; "first" is what the page
+opens with, and README's table is made of all four. The other studies are the default states of
+their views. A document carries its configuration, its date, the versions and the machine; the same
+study on the command line gives the same codes.
 """
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
-from aqviz import permalink, recordings
-from quantcore import experiment
+from aqviz import engine, inside, permalink, recordings, studies
+from aqviz.tabs.basins import Basins
 from quantcore.experiment import Experiment
 from quantcore.init import INITIALISERS
 from quantcore.progress import Progress
@@ -21,12 +24,19 @@ from quantcore.results import Document, mean_and_spread
 SEEDS = (0, 1, 2)
 FIRST = Experiment(layer="model.layers.10.self_attn.q_proj", inits=INITIALISERS, seeds=SEEDS)
 DOWN_PROJ = replace(FIRST, layer="model.layers.10.mlp.down_proj")
-RECORDED = {
+RACES = {
     recordings.FIRST: FIRST,
     "first_beam": replace(FIRST, search="beam", beam=8),
     "down_proj": DOWN_PROJ,
     "down_proj_beam": replace(DOWN_PROJ, search="beam", beam=8),
 }
+STUDIES: Mapping[str, Any] = {
+    **RACES,
+    **studies.RECORDED,
+    "landscape": Basins().landscape,
+    "starts": Basins().many,
+}
+INSIDE = "inside"  # one weight and what its numbers are made of, not a document
 COLUMNS = (
     "init_relative_error",
     "init_heldout_relative_error",
@@ -37,9 +47,12 @@ COLUMNS = (
 
 def main() -> None:
     """Run, show how far it is, write, and print README's table."""
-    for name in sys.argv[1:] or RECORDED:
-        sys.stderr.write(permalink.command(RECORDED[name]) + "\n")
-        path = recordings.write(name, experiment.run(RECORDED[name], _show))
+    for name in sys.argv[1:] or (*STUDIES, INSIDE):
+        if name == INSIDE:
+            inside.record()
+            continue
+        sys.stderr.write(permalink.command(STUDIES[name]) + "\n")
+        path = recordings.write(name, engine.run(STUDIES[name], _show, None))
         sys.stderr.write(f"\nwritten to {path}\n")
     sys.stdout.write(readme_table() + "\n")
 
@@ -51,7 +64,7 @@ def readme_table() -> str:
         "| at the end | seconds |",
         "|---|---|---|---|---|---|",
     ]
-    for name in RECORDED:
+    for name in RACES:
         document = recordings.read(name)
         if document is not None:
             lines += [_line(document, init) for init in document["config"]["inits"]]

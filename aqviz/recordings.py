@@ -1,13 +1,15 @@
 """Recorded runs: documents kept under assets/, shown before anything runs."""
 
 import json
-from dataclasses import fields
+import typing
+from dataclasses import is_dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from aqviz.engine import STUDIES
 from quantcore import files
 from quantcore.experiment import Experiment
-from quantcore.weight import Scheme
 
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "recordings"
 FIRST = "first"  # the name of the run on the first paint
@@ -29,17 +31,32 @@ def write(name: str, document: dict[str, Any], folder: Path = FOLDER) -> Path:
     return path
 
 
+@lru_cache(maxsize=8)  # they do not change while the program runs
+def every(kind: str, folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
+    """All recorded documents of a study, by name."""
+    named = {path.stem: read(path.stem, folder) for path in sorted(folder.glob("*.json"))}
+    return {name: found for name, found in named.items() if found and found.get("kind") == kind}
+
+
+def config_of(kind: str, values: dict[str, Any]) -> Any:
+    """The config of a study as a document or a job's file holds it; unknown fields are left out."""
+    return _value(STUDIES[kind][0], values)
+
+
+def _value(hint: Any, value: Any) -> Any:
+    """What JSON made of a value, as its type again."""
+    if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
+        hints = typing.get_type_hints(hint)
+        return hint(**{name: _value(hints[name], value[name]) for name in hints if name in value})
+    if typing.get_origin(hint) is tuple and isinstance(value, list):
+        return tuple(_value(typing.get_args(hint)[0], one) for one in value)
+    return value
+
+
 def experiment_of(config: dict[str, Any]) -> Experiment:
     """The experiment that a document's "config" describes.
 
-    Fields it does not know are left out. A config that names no search is from before there was a
-    choice: it was the beam.
+    A config that names no search is from before there was a choice: it was the beam.
     """
-    known = {field.name for field in fields(Experiment)}
-    values = {"search": "beam"} | {name: config[name] for name in config if name in known}
-    if isinstance(values.get("scheme"), dict):
-        values["scheme"] = Scheme(**values["scheme"])
-    for name in ("inits", "seeds"):
-        if name in values:
-            values[name] = tuple(values[name])
-    return Experiment(**values)
+    made: Experiment = config_of("experiment", {"search": "beam"} | config)
+    return made

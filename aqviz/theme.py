@@ -11,8 +11,9 @@ Text, background and hover colours follow the page and are set in the browser (s
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import plotly.graph_objects as go
 
 PAGE_LIGHT = "#ffffff"
@@ -21,6 +22,8 @@ GREY = "#7b818a"  # what belongs to no initialiser: the original model, referenc
 GRID = "rgba(128, 134, 144, 0.22)"
 FAINT = 0.16  # opacity of a band or a pale segment
 HELDOUT_DASH = "dash"
+SEQUENTIAL = "Cividis"
+DIVERGING = [[0.0, "#0072B2"], [0.5, "#e9eaec"], [1.0, "#D55E00"]]  # centre it on zero
 
 
 @dataclass(frozen=True)
@@ -67,9 +70,35 @@ def fade(colour: str) -> str:
     return f"rgba({red}, {green}, {blue}, {FAINT})"
 
 
-def figure(alt: str = "", height: int = 320) -> go.Figure:
-    """An empty figure in the house template; `alt` is what a screen reader says for it."""
-    return go.Figure(layout={"template": TEMPLATE, "height": height, "meta": {"alt": alt}})
+class Table(NamedTuple):
+    """A figure's numbers: shown on demand under it, and its CSV."""
+
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[Any, ...], ...] = ()
+
+
+def figure(alt: str = "", height: int = 320, table: Table | None = None) -> go.Figure:
+    """An empty figure in the house template.
+
+    Args:
+        alt: The figure in one sentence: printed under it, and what a screen reader says for it.
+        height: In pixels; the width is the page's.
+        table: Its numbers.
+    """
+    meta: dict[str, Any] = {"alt": alt}
+    if table is not None and table.rows:
+        meta["table"] = {"columns": table.columns, "rows": table.rows}
+    return go.Figure(layout={"template": TEMPLATE, "height": height, "meta": meta})
+
+
+def to_json(drawing: go.Figure, key: str | None = None) -> str:
+    """A figure for the page; a zoom is kept as long as the key is the same."""
+    return str(drawing.update_layout(uirevision=key).to_json())
+
+
+def floats(values: Any) -> Any:
+    """Numbers as float32: half as many bytes on their way to the browser."""
+    return np.asarray(values, np.float32)
 
 
 def log_axis(values: Sequence[float]) -> dict[str, Any]:

@@ -12,15 +12,18 @@ from quantcore.commands import console
 from quantcore.commands.evaluate import evaluate
 from quantcore.commands.export import export, repair
 from quantcore.commands.generate import chat, generate
+from quantcore.commands.landscape import landscape
 from quantcore.commands.layer import layer
 from quantcore.commands.lists import layers, models
 from quantcore.commands.quantize import quantize
 from quantcore.commands.report import report
+from quantcore.commands.starts import starts
+from quantcore.commands.survey import survey
 from quantcore.commands.tune import tune
 from quantcore.errors import QuantcoreError
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "One layer": (layer, layers, models),
+    "Layers": (layer, survey, landscape, starts, layers, models),
     "A whole model": (quantize, tune, evaluate, report, export, repair, generate, chat),
 }
 

@@ -142,6 +142,14 @@ def chosen(
     return -log_probabilities.gather(1, targets[:, None]).squeeze(1).double()
 
 
+def divergences(
+    p: Float[Tensor, "tokens words"], q: Float[Tensor, "tokens words"]
+) -> Float[Tensor, " tokens"]:
+    """KL(p || q) at each token in float64, from log-probabilities; `p` is used up for it."""
+    gap = p - q
+    return gap.mul_(p.exp_()).sum(-1, dtype=torch.float64)  # without another copy
+
+
 def swapped_perplexities(
     model: PreTrainedModel,
     layer_name: str,

@@ -14,8 +14,6 @@ import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import partial
-from pathlib import Path
 from time import perf_counter
 
 import torch
@@ -23,9 +21,8 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from quantcore import compare, corpora, machine, problems, results, sources, store
+from quantcore import compare, corpora, entries, machine, sources
 from quantcore import estimate as estimates
-from quantcore.compare import Comparison
 from quantcore.errors import InputError
 from quantcore.problems import TextConfig
 from quantcore.progress import Meter, Observe
@@ -33,7 +30,6 @@ from quantcore.results import Document
 from quantcore.sources import LoadedModel, ModelSource
 
 KIND = "evaluation"
-BEFORE, AFTER = 12, 4  # tokens shown around one of the worst
 MARKS = (("tokens", "sha256"), ("original", "fingerprint"))  # of what was measured
 LOAD, ORIGINAL = "load {}", "load original"
 
@@ -49,6 +45,7 @@ class Evaluation:
         windows: How many windows, from the first on; None is all of the text.
         window: Tokens in one window.
         worst: Tokens to list for each candidate, those of the largest excess.
+        sample: Windows, from the first on, whose every token is kept with its losses.
         device: "auto", "cpu", "cuda" or "cuda:N".
     """
 
@@ -58,6 +55,7 @@ class Evaluation:
     windows: int | None = None
     window: int = 2048
     worst: int = 10
+    sample: int = 2
     device: str = "auto"
 
     def __post_init__(self) -> None:
@@ -67,8 +65,9 @@ class Evaluation:
             raise InputError(f"windows must be at least 1, got {self.windows}")
         if self.window < 2:
             raise InputError(f"window must be at least 2 tokens, got {self.window}")
-        if self.worst < 0:
-            raise InputError(f"worst must be at least 0, got {self.worst}")
+        for name in ("worst", "sample"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} must be at least 0, got {getattr(self, name)}")
 
     def key(self) -> str:
         """A name for what is measured: other candidates of the same settings have the same key."""
@@ -85,6 +84,7 @@ def begin(evaluation: Evaluation) -> Document:
         "config": asdict(evaluation),
         "text": None,
         "tokens": None,
+        "sample": [],
         "original": None,
         "candidates": [],
         "versions": machine.versions(),
@@ -119,7 +119,7 @@ def run(evaluation: Evaluation, observe: Observe, previous: Document | None = No
     text, where = corpora.load_text(evaluation.text, "evaluation")
     windows = _enter_tokens(document, evaluation, original.tokenizer, text)
     document["text"] = asdict(where)
-    document["original"] = _model_entry(source)
+    document["original"] = entries.begin(source)
     todo = _resume(previous, document, candidates)
     given = _given(original, windows, len(todo))
     _plan(meter, original, todo, windows)
@@ -133,7 +133,7 @@ def _original(evaluation: Evaluation, candidates: list[ModelSource]) -> ModelSou
     """The model that is named, or that the candidates were made from."""
     if evaluation.against is not None:
         return sources.resolve(evaluation.against)
-    named = {one.name: (_manifest(one) or {}).get("model") for one in candidates}
+    named = {one.name: (entries.manifest(one) or {}).get("model") for one in candidates}
     lost = next((name for name, model in named.items() if not model), None)
     if lost is not None:
         raise InputError(f"{lost} does not say which model it was made from; name the original")
@@ -144,40 +144,6 @@ def _original(evaluation: Evaluation, candidates: list[ModelSource]) -> ModelSou
             "name one original for all"
         )
     return sources.resolve(origins.pop())
-
-
-def _manifest(source: ModelSource) -> Document | None:
-    """What a quantized model's folder says about itself, where it does."""
-    return store.read_manifest(Path(source.path))
-
-
-def quantization(manifest: Document) -> Document:
-    """How a model was made: of its manifest what a result says; seconds are of all the work."""
-    planned = [entry["scheme"] for entry in manifest.get("plan", ())]
-    schemes = [scheme for n, scheme in enumerate(planned) if scheme and scheme not in planned[:n]]
-    seconds = sum(entry["seconds"] for entry in manifest.get("blocks", {}).values())
-    tuned = _tuning(manifest.get("tuning"))
-    return {
-        "schemes": schemes,
-        "config": manifest.get("config"),
-        "ledger": manifest.get("ledger"),
-        "tuning": tuned,
-        "seconds": seconds + (0 if tuned is None else tuned["seconds"]) or None,
-    }
-
-
-def _tuning(found: Document | None) -> Document | None:
-    """A run of PV-tuning without its curve: how long, and the state that was kept."""
-    seen = [point for point in (found or {}).get("curve", ()) if point["validation_kl"] is not None]
-    if found is None or not seen:
-        return None
-    best = min(seen, key=lambda point: float(point["validation_kl"]))
-    return {
-        "config": found["config"],
-        "steps": found["curve"][-1]["step"],
-        "seconds": found["curve"][-1]["seconds"],
-        **{f"best_{name}": best[name] for name in ("step", "validation_kl", "perplexity")},
-    }
 
 
 def _load(source: ModelSource, device: torch.device) -> LoadedModel:
@@ -207,17 +173,8 @@ def _enter_tokens(
             + ("BOS before the first window only" if begins else "no BOS")
         ),
     }
+    document["sample"] = [entries.pieces(tokenizer, ids) for ids in windows[: evaluation.sample]]
     return windows
-
-
-def _model_entry(source: ModelSource) -> Document:
-    facts = {name: getattr(source, name) for name in ("kind", "name", "note")}
-    return {"model": facts, "fingerprint": _fingerprint(source), "perplexity": None, "nll": None}
-
-
-def _fingerprint(source: ModelSource) -> str:
-    """Changes with the names, sizes and times of a model's files."""
-    return hashlib.sha256(json.dumps(problems.identity(source)).encode()).hexdigest()[:16]
 
 
 def _resume(
@@ -228,7 +185,7 @@ def _resume(
         return candidates
     if any(previous[part][mark] != document[part][mark] for part, mark in MARKS):
         return candidates
-    now = {one.name: _fingerprint(one) for one in candidates}
+    now = {one.name: entries.fingerprint(one) for one in candidates}
     document["original"] = previous["original"]
     for entry in previous["candidates"]:
         if entry["fingerprint"] == now.get(entry["model"]["name"], entry["fingerprint"]):
@@ -279,26 +236,18 @@ def _measure(
     meter.begin(source.name)
     begun = perf_counter()
     found = compare.run(given, loaded.model, windows, meter.counted(source.name))
-    original = found.original_perplexity
-    document["original"]["perplexity"] = _own(results.perplexity_entry(original, original))
-    document["original"]["nll"] = compare.distribution(found.original_nll, compare.NLL_RANGE)
-    made = _manifest(source)
+    sample = len(document["sample"])
+    document["original"] |= entries.of_original(found, sample)
     document["candidates"].append(
-        _model_entry(source)
+        entries.begin(source)
+        | entries.of_candidate(found, sample)
         | {
-            "perplexity": results.perplexity_entry(found.perplexity, original),
-            **found.facts(),
-            "worst": _worst(found, loaded.tokenizer, document["config"]["worst"]),
-            "quantization": None if made is None else quantization(made),
+            "worst": entries.worst(found, loaded.tokenizer, document["config"]["worst"]),
+            "quantization": entries.made(source),
             "seconds": perf_counter() - begun,
         }
     )
     meter.report()
-
-
-def _own(facts: Document) -> Document:
-    """A perplexity without its difference."""
-    return {name: value for name, value in facts.items() if not name.startswith("difference")}
 
 
 def _check_tokenizer(
@@ -310,26 +259,3 @@ def _check_tokenizer(
             f"{source.name} reads the text as other tokens than its original; "
             "compare models with the same tokenizer"
         )
-
-
-def _worst(found: Comparison, tokenizer: PreTrainedTokenizerBase, count: int) -> list[Document]:
-    """The tokens of the largest excess with the text around them, the worst first."""
-    decode = partial(tokenizer.decode, clean_up_tokenization_spaces=False)
-    entries = []
-    for window, n in found.worst(count):
-        ids, position = found.windows[window], n + 1
-        entries.append(
-            {
-                "window": window,
-                "position": position,
-                "token": decode(ids[position]),
-                "before": decode(ids[max(0, position - BEFORE) : position]),
-                "after": decode(ids[position + 1 : position + 1 + AFTER]),
-                "original_nll": found.original_nll[window, n].item(),
-                "nll": found.nll[window, n].item(),
-                "kl": found.kl[window, n].item(),
-                "original_top": decode(found.original_top[window, n]),
-                "top": decode(found.top[window, n]),
-            }
-        )
-    return entries

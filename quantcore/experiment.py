@@ -12,7 +12,6 @@ there is. Finished runs of an earlier document of the same experiment are not co
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -20,13 +19,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from quantcore import corpora, evaluate, machine, problems, results, sources
+from quantcore import corpora, evaluate, machine, problems, results, sources, study
 from quantcore import estimate as estimates
 from quantcore.blocks import LayerInfo, layer_info
 from quantcore.errors import InputError, SourceError
-from quantcore.estimate import LayerClock
 from quantcore.init import InitConfig
-from quantcore.layer import LayerConfig, Phase, Tick, quantize
+from quantcore.layer import LayerConfig
 from quantcore.objective import LayerProblem, Regularisation
 from quantcore.problems import TextConfig
 from quantcore.progress import Meter, Observe
@@ -137,7 +135,7 @@ def run(experiment: Experiment, observe: Observe, previous: Document | None = No
     device = machine.resolve_device(experiment.device)
     document = results.begin(experiment.key(), experiment.layer, asdict(experiment))
     meter = Meter(observe, document)
-    problem, loaded = _problem(experiment, device, meter)
+    problem, loaded = problem_of(experiment, device, meter)
     out, columns = problem.weight.shape
     document.update(results.shape_facts(experiment.scheme, out, columns))
     _plan_runs(experiment, meter, out, columns, device)
@@ -163,7 +161,7 @@ def layers(model: str | None) -> dict[str, LayerInfo]:
     Raises:
         SourceError: there is no such model.
     """
-    return sources.linear_layers(_skeleton(sources.resolve(model)))
+    return sources.linear_layers(study.skeleton(sources.resolve(model)))
 
 
 def estimate(experiment: Experiment, out: int, columns: int) -> float:
@@ -175,21 +173,25 @@ def estimate(experiment: Experiment, out: int, columns: int) -> float:
     ) * len(experiment.seeds)
     if experiment.problem is not None:
         return seconds
-    skeleton = _skeleton(sources.resolve(experiment.model))
+    skeleton = study.skeleton(sources.resolve(experiment.model))
     return seconds + sum(_model_seconds(experiment, skeleton, device))
 
 
-def _problem(
+def problem_of(
     experiment: Experiment, device: torch.device, meter: Meter
 ) -> tuple[LayerProblem, LoadedModel | None]:
-    """The problem, and the model where it comes from one."""
+    """The experiment's problem, and the model where it comes from one; both enter the document.
+
+    Raises:
+        QuantcoreError: the layer, model, file or text is not there or cannot be used.
+    """
     if experiment.problem is not None:
         problem = problems.from_file(Path(experiment.problem), experiment.layer)
         return problem.to(device), None
     source, document = sources.resolve(experiment.model), meter.document
     document["model"] = {k: getattr(source, k) for k in ("kind", "name", "note")}
     meter.begin("plan")
-    skeleton = meter.patiently(lambda: _skeleton(source))
+    skeleton = meter.patiently(lambda: study.skeleton(source))
     layer = layer_info(skeleton, experiment.layer)
     experiment.scheme.check(layer.out, layer.columns)
     expected = meter.patiently(lambda: _model_seconds(experiment, skeleton, device))
@@ -197,7 +199,7 @@ def _problem(
         meter.plan(stage, seconds)
     document["layer"] = layer.name
     meter.begin("load model")
-    loaded = meter.patiently(lambda: _loaded(source, device))
+    loaded = meter.patiently(lambda: study.loaded(source, device))
     meter.begin("measure Hessian")
     problem, texts = problems.from_model(
         loaded, document["layer"], experiment.texts(), meter.counted("measure Hessian")
@@ -205,20 +207,6 @@ def _problem(
     document["text"] = asdict(texts["calibration"])
     document["heldout_text"] = asdict(texts["evaluation"])
     return problem, loaded
-
-
-@lru_cache(maxsize=1)
-def _loaded(source: sources.ModelSource, device: torch.device) -> LoadedModel:
-    """The model, kept while the next experiments use the same one."""
-    loaded = sources.load(source)
-    loaded.model.to(device)  # type: ignore[arg-type]  # transformers' own stub of Module.to
-    return loaded
-
-
-@lru_cache(maxsize=8)
-def _skeleton(source: sources.ModelSource) -> PreTrainedModel:
-    """A model's modules without their weights, kept for the next questions about its shapes."""
-    return sources.skeleton(source)
 
 
 def _resume(
@@ -239,25 +227,11 @@ def _resume(
 def _one(
     experiment: Experiment, problem: LayerProblem, meter: Meter, init: str, seed: int
 ) -> AdditiveWeight:
-    """Quantize the layer once, the trace growing in the document."""
-    entry = results.begin_run(init, seed)
-    meter.document["runs"].append(entry)
-    stage = _stage(init, seed)
-    meter.begin(stage)
-    config = experiment.config(init)
-    out, columns = problem.weight.shape
-    clock = LayerClock(config, out, columns, problem.weight.device)
-
-    def seen(info: Phase | Tick) -> None:
-        if isinstance(info, Phase):
-            results.add_phase(entry, info)
-            meter.report()
-        else:
-            meter.part(clock.share(info), f"{stage}: {clock.words(info)}")
-
-    rng = torch.Generator().manual_seed(seed)
-    state = quantize(problem, config, rng, seen)
-    results.end_run(entry, state)
+    """Quantize the layer once; its weight is kept."""
+    later = dict.fromkeys(("usage", "row_errors", "group_errors", "residuals", "perplexity"))
+    entry = results.begin_run(init, seed) | later
+    state = study.run(problem, experiment.config(init), entry, _stage(init, seed), meter)
+    results.add_weight(entry, problem, state.weight)
     results.save_weight(results.weight_path(meter.document["key"], init, seed), state.weight)
     return state.weight
 
@@ -267,10 +241,7 @@ def _plan_runs(
 ) -> None:
     """The runs are still to come; refuse what does not fit into memory."""
     for init in experiment.inits:
-        config = experiment.config(init)
-        purpose = f"quantizing a layer of {out}x{columns} at {experiment.scheme}"
-        machine.require_memory(estimates.layer_bytes(config, out, columns), purpose, device)
-        seconds = estimates.layer_seconds(config, out, columns, device).total
+        seconds = study.seconds_of(experiment.config(init), out, columns, device)
         for seed in experiment.seeds:
             meter.plan(_stage(init, seed), seconds)
 

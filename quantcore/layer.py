@@ -75,6 +75,7 @@ class Tick(NamedTuple):
 
 
 Observe = Callable[[Phase | Tick], None]
+Reached = Callable[[AdditiveWeight], None]
 
 
 class LayerState(NamedTuple):
@@ -95,22 +96,30 @@ class Run:
     searcher: Searcher
     rng: torch.Generator
     observe: Observe
+    reached: Reached
 
     @classmethod
     def of(
-        cls, problem: LayerProblem, config: LayerConfig, rng: torch.Generator, observe: Observe
+        cls,
+        problem: LayerProblem,
+        config: LayerConfig,
+        rng: torch.Generator,
+        observe: Observe,
+        reached: Reached = lambda weight: None,
     ) -> "Run":
         """Regularise, once."""
         seen = problem.regularised(config.regularisation)
         searcher = Searcher(seen, config.search, config.scheme.group)
-        return cls(problem, seen, config, searcher, rng, observe)
+        return cls(problem, seen, config, searcher, rng, observe, reached)
 
 
-def start(run: Run) -> LayerState:
-    """Initialise."""
+def start(run: Run, given: AdditiveWeight | None = None) -> LayerState:
+    """Initialise, or begin from what is given."""
     config = run.config
 
     def work(seen: Callable[[InitInfo], None]) -> AdditiveWeight:
+        if given is not None:
+            return given
         return init.run(run.seen, config.scheme, config.init, run.rng, seen)
 
     return _phase(run, (), ("init", 0), work)
@@ -143,11 +152,22 @@ def refit(run: Run, state: LayerState, sweep: int) -> LayerState:
     return _phase(run, state.trace, ("refit", sweep), work)
 
 
+def improve(run: Run, state: LayerState) -> LayerState:
+    """All sweeps from a start, and the last refit."""
+    for _ in range(run.config.sweeps):
+        before = state.error
+        state = step(run, state)
+        if before - state.error <= run.config.rtol * before:
+            break
+    return refit(run, state, state.trace[-1].sweep + 1) if run.config.sweeps else state
+
+
 def quantize(
     problem: LayerProblem,
     config: LayerConfig,
     rng: torch.Generator,
     observe: Observe = lambda info: None,
+    reached: Reached = lambda weight: None,
 ) -> LayerState:
     """Quantize one layer.
 
@@ -156,6 +176,7 @@ def quantize(
         config: Scheme, initialiser, search and their lengths.
         rng: All randomness; the same generator state gives the same codes on the same device.
         observe: Called often inside phases and after each; may raise to stop.
+        reached: Called with the weight that a phase ended at, before `observe` hears of the phase.
 
     Returns:
         The weight, and the trace of phases that led to it.
@@ -169,14 +190,8 @@ def quantize(
     >>> [phase.phase for phase in state.trace]
     ['init', 'refit', 'feedback', 'refit', 'descent', 'refit']
     """
-    run = Run.of(problem, config, rng, observe)
-    state = start(run)
-    for _ in range(config.sweeps):
-        before = state.error
-        state = step(run, state)
-        if before - state.error <= config.rtol * before:
-            break
-    return refit(run, state, state.trace[-1].sweep + 1) if config.sweeps else state
+    run = Run.of(problem, config, rng, observe, reached)
+    return improve(run, start(run))
 
 
 def _phase(
@@ -192,5 +207,6 @@ def _phase(
     errors = run.problem.errors(weight)
     error = errors.error if run.seen is run.problem else run.seen.error(weight)
     phase = Phase(*name, errors, seconds)
+    run.reached(weight)
     run.observe(phase)
     return LayerState(weight, error, (*trace, phase))

@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -51,6 +52,17 @@ class TextConfig:
                 )
 
 
+class Passage(NamedTuple):
+    """A part of a text, cut into windows of tokens."""
+
+    windows: Int[Tensor, "windows length"]
+    source: TextSource
+
+    def first(self, count: int) -> "Passage":
+        """Its first windows."""
+        return Passage(self.windows[:count], self.source)
+
+
 def from_file(path: Path, prefix: str) -> LayerProblem:
     """The problem stored under `prefix` in a safetensors file.
 
@@ -69,12 +81,45 @@ def from_file(path: Path, prefix: str) -> LayerProblem:
             ) from None
         raise error from None
     for name, tensor in tensors.items():
-        if tensor.dim() != 2:
-            raise SourceError(f"{name} in {path.name} must be a matrix, got {tensor.dim()} axes")
+        _check_matrix(path, name, tensor)
     held = tensors.get(heldout)
     return LayerProblem(
         tensors[weight].float(), tensors[hessian].float(), None if held is None else held.float()
     )
+
+
+def shapes(path: Path) -> dict[str, tuple[int, int]]:
+    """(out, columns) of every problem in a safetensors file, by its prefix.
+
+    Raises:
+        SourceError: the file cannot be read, or holds no problem.
+    """
+    found = {}
+    for name, tensor in files.read_tensors(path).items():
+        if name.endswith(".weight"):
+            _check_matrix(path, name, tensor)
+            found[name.removesuffix(".weight")] = (tensor.shape[0], tensor.shape[1])
+    if not found:
+        raise SourceError(f"{path.name} holds no problem: no tensor PREFIX.weight is in it")
+    return found
+
+
+def passages(loaded: LoadedModel, config: TextConfig) -> dict[Split, Passage]:
+    """The two parts of a text in the model's tokens; a text shorter than asked gives what it has.
+
+    Raises:
+        SourceError: there is no such text, or it is too short for one window.
+    """
+    counts: dict[Split, int] = {
+        "calibration": config.calibration_tokens // config.window,
+        "evaluation": config.heldout_tokens // config.window,
+    }
+    found = {}
+    for split, count in counts.items():
+        text, source = corpora.load_text(config.text, split)
+        windows = corpora.windows(loaded.tokenizer, text, config.window, count)
+        found[split] = Passage(windows, source)
+    return found
 
 
 def from_model(
@@ -84,53 +129,54 @@ def from_model(
 
     `observe` hears of windows done and in all. A text that is shorter than asked gives what it has.
     """
-    windows: dict[Split, Int[Tensor, "windows length"]] = {}
-    texts: dict[Split, TextSource] = {}
-    counts: dict[Split, int] = {
-        "calibration": config.calibration_tokens // config.window,
-        "evaluation": config.heldout_tokens // config.window,
-    }
-    for split, count in counts.items():
-        text, texts[split] = corpora.load_text(config.text, split)
-        windows[split] = corpora.windows(loaded.tokenizer, text, config.window, count)
+    parts = passages(loaded, config)
     name = layer_info(loaded.model, layer).name
-    total = sum(len(some) for some in windows.values())
-    hessians: dict[Split, Tensor] = {}
+    total = sum(len(part.windows) for part in parts.values())
     before = 0
-    for split, some in windows.items():
-        offset = before
-        hessians[split] = _cached_hessian(
-            loaded,
-            name,
-            some,
-            texts[split],
-            lambda done, _, offset=offset: observe(offset + done, total),  # type: ignore[misc]
-        )
-        before += len(some)
-    weight = find_layer(loaded.model, name).weight.detach().clone()
-    problem = LayerProblem(weight, hessians["calibration"], hessians["evaluation"])
-    return problem, texts
+    for part in parts.values():
+        if kept(loaded, name, part) is None:
+            measured = calibration.hessian(
+                loaded.model,
+                name,
+                part.windows,
+                lambda done, _, offset=before: observe(offset + done, total),  # type: ignore[misc]
+            )
+            keep(loaded, name, part, measured)
+        before += len(part.windows)
+        observe(before, total)
+    problem = from_kept(loaded, name, parts["calibration"], parts["evaluation"])
+    return problem, {split: part.source for split, part in parts.items()}
 
 
-def _cached_hessian(
-    loaded: LoadedModel,
-    layer: str,
-    windows: Int[Tensor, "windows length"],
-    text: TextSource,
-    observe: Observe,
-) -> Float[Tensor, "columns columns"]:
-    """The layer's Hessian on these windows, from the cache or measured and then kept."""
-    facts = [identity(loaded.source), layer, list(windows.shape), text.sha256]
-    name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
-    path = machine.cache_dir() / "hessians" / f"{name}.safetensors"
+def from_kept(loaded: LoadedModel, layer: str, learned: Passage, heldout: Passage) -> LayerProblem:
+    """The problem of a model's layer, given its full name, whose Hessians are in the cache."""
+    weight = find_layer(loaded.model, layer).weight.detach().clone()
+    hessian = kept(loaded, layer, learned)
+    assert hessian is not None, layer
+    return LayerProblem(weight, hessian, kept(loaded, layer, heldout))
+
+
+def kept(loaded: LoadedModel, layer: str, part: Passage) -> Float[Tensor, "columns columns"] | None:
+    """A layer's Hessian on these windows from the cache; None if it is not there, or damaged."""
     try:
-        kept = files.read_tensors(path, {"hessian": True})["hessian"]
-    except SourceError:  # not there, or damaged: measure it (again)
-        measured = calibration.hessian(loaded.model, layer, windows, observe)
-        files.write_tensors(path, {"hessian": measured})
-        return measured
-    observe(len(windows), len(windows))
-    return kept.to(loaded.model.device)
+        found = files.read_tensors(_path(loaded, layer, part), {"hessian": True})["hessian"]
+    except SourceError:
+        return None
+    return found.to(loaded.model.device, copy=True)  # off the file, which is mapped
+
+
+def keep(
+    loaded: LoadedModel, layer: str, part: Passage, hessian: Float[Tensor, "columns columns"]
+) -> None:
+    """Put a layer's Hessian on these windows into the cache."""
+    files.write_tensors(_path(loaded, layer, part), {"hessian": hessian})
+
+
+def _path(loaded: LoadedModel, layer: str, part: Passage) -> Path:
+    """Where a Hessian is kept: named by everything it depends on."""
+    facts = [identity(loaded.source), layer, list(part.windows.shape), part.source.sha256]
+    name = hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:32]
+    return machine.cache_dir() / "hessians" / f"{name}.safetensors"
 
 
 def identity(source: ModelSource) -> list[str]:
@@ -139,6 +185,11 @@ def identity(source: ModelSource) -> list[str]:
     stored = sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
     marks = [f"{f.name} {f.stat().st_size} {f.stat().st_mtime_ns}" for f in stored if f.is_file()]
     return [source.kind, source.name, *marks]
+
+
+def _check_matrix(path: Path, name: str, tensor: Tensor) -> None:
+    if tensor.dim() != 2:
+        raise SourceError(f"{name} in {path.name} must be a matrix, got {tensor.dim()} axes")
 
 
 def _prefixes(path: Path) -> list[str]:

@@ -1,20 +1,23 @@
-"""Results side by side: one row for every candidate or run of any result document.
+"""Results side by side: a row for every candidate or run, or for every pair of candidates.
 
 A document says what it is by its keys (`docs/results.md`): layers compared, whole models evaluated,
 a quantized model's manifest, tuned or not. A row has what its document knows, and a column that no
 row has is left out. Perplexities on other texts and windows are no pair, so each row says what it
-was measured on, with the start of the tokens' fingerprint where it is known. The table is a pandas
-`DataFrame` of plain numbers; in Markdown a number and its standard error share a cell.
+was measured on, with the start of the tokens' fingerprint where it is known. Candidates of one
+evaluation are compared in pairs, window by window, which takes out how hard each window is. The
+table is a pandas `DataFrame` of plain numbers; in Markdown a number and its standard error share a
+cell.
 """
 
 import json
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from quantcore import evaluation, store
+from quantcore import entries, evaluation, store
 from quantcore.errors import InputError
 from quantcore.results import Document
 from quantcore.weight import Scheme
@@ -25,6 +28,7 @@ Row = dict[str, Any]
 COLUMNS: dict[str, tuple[str, int]] = {
     "document": ("document", 0),
     "model": ("model", 0),
+    "other": ("beside", 0),
     "layer": ("layer", 0),
     "scheme": ("scheme", 0),
     "bits": ("bits per weight", 3),
@@ -37,11 +41,12 @@ COLUMNS: dict[str, tuple[str, int]] = {
     "measured_on": ("measured on", 0),
     "perplexity": ("perplexity", 3),
     "difference": ("nats over the original", 4),
+    "over_other": ("nats a token over it", 4),
     "kl": ("KL", 4),
     "top1": ("same top word", 4),
     "seconds": ("seconds", 1),
 }
-WITH_ERROR = ("perplexity", "difference", "kl", "top1")
+WITH_ERROR = ("perplexity", "difference", "over_other", "kl", "top1")
 
 
 def read(path: Path) -> Document:
@@ -71,13 +76,20 @@ def table(documents: Mapping[str, Document]) -> pd.DataFrame:
     Raises:
         InputError: a document is of an unknown kind.
     """
-    rows = [
-        {"document": name, **row} for name, found in documents.items() for row in _rows(name, found)
-    ]
-    every = [part for name in COLUMNS for part in (name, f"{name}_error")]
-    frame = pd.DataFrame(rows, columns=[n for n in every if n in COLUMNS or _base(n)])
-    frame = frame.dropna(axis="columns", how="all")
+    frame = _frame(documents, _rows)
     return frame.astype({"seed": "Int64"}) if "seed" in frame else frame  # empty cells are no NaN
+
+
+def pairs(documents: Mapping[str, Document]) -> pd.DataFrame:
+    """One row for every two candidates of the same evaluation: the first's loss over the other's.
+
+    Args:
+        documents: By the names they get in the table.
+
+    Raises:
+        InputError: a document is no evaluation, or from before the windows' losses were kept.
+    """
+    return _frame(documents, _pairs)
 
 
 def markdown(frame: pd.DataFrame) -> str:
@@ -87,6 +99,15 @@ def markdown(frame: pd.DataFrame) -> str:
     for row in frame.to_dict("records"):
         lines.append([_cell(row, name) for name in names])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _frame(
+    documents: Mapping[str, Document], rows: Callable[[str, Document], Iterable[Row]]
+) -> pd.DataFrame:
+    found = [{"document": name, **row} for name in documents for row in rows(name, documents[name])]
+    every = [part for name in COLUMNS for part in (name, f"{name}_error")]
+    frame = pd.DataFrame(found, columns=[n for n in every if n in COLUMNS or _base(n)])
+    return frame.dropna(axis="columns", how="all")
 
 
 def _rows(name: str, document: Document) -> Iterable[Row]:
@@ -105,9 +126,7 @@ def _evaluated(document: Document) -> Iterable[Row]:
     """The original and each candidate."""
     if document["original"] is None or document["original"]["perplexity"] is None:
         return
-    original, tokens = document["original"], document["tokens"]
-    text = f"{document['text']['spec']}, {tokens['windows']} x {tokens['length']}"
-    on = {"measured_on": f"{text} ({tokens['sha256'][:8]})"}
+    original, on = document["original"], {"measured_on": _measured_on(document)}
     yield {"model": original["model"]["name"], **on, **_perplexity(original["perplexity"])}
     for entry in document["candidates"]:
         yield {
@@ -120,6 +139,29 @@ def _evaluated(document: Document) -> Iterable[Row]:
             "top1": entry["top1"]["share"],
             "top1_error": entry["top1"]["share_error"],
         }
+
+
+def _pairs(name: str, document: Document) -> Iterable[Row]:
+    """Every two candidates, in their order."""
+    if document.get("kind") != evaluation.KIND:
+        raise InputError(f"{name} is no evaluation; give what `quantcore evaluate --json` wrote")
+    for one, other in combinations(document["candidates"], 2):
+        found = entries.difference(one, other)
+        if found is None:
+            raise InputError(f"{name} is from before windows' losses were kept; evaluate again")
+        yield {
+            "model": one["model"]["name"],
+            "other": other["model"]["name"],
+            "measured_on": _measured_on(document),
+            "over_other": found[0],
+            "over_other_error": found[1],
+        }
+
+
+def _measured_on(document: Document) -> str:
+    tokens = document["tokens"]
+    text = f"{document['text']['spec']}, {tokens['windows']} x {tokens['length']}"
+    return f"{text} ({tokens['sha256'][:8]})"
 
 
 def _layers(document: Document) -> Iterable[Row]:
@@ -145,7 +187,7 @@ def _layers(document: Document) -> Iterable[Row]:
 
 def _made(manifest: Document) -> Row:
     """A quantized model; what tuning saw of it was seen on its validation text."""
-    facts = evaluation.quantization(manifest)
+    facts = entries.quantization(manifest)
     row = {"model": manifest["model"]["name"], **_quantized(facts)}
     if facts["tuning"] is None:
         return row
@@ -154,7 +196,7 @@ def _made(manifest: Document) -> Row:
 
 
 def _quantized(facts: Document | None) -> Row:
-    """How a model was quantized; see `evaluation.quantization`."""
+    """How a model was quantized; see `entries.quantization`."""
     if facts is None:
         return {}
     config, ledger, tuning = facts["config"] or {}, facts["ledger"] or {}, facts["tuning"]

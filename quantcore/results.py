@@ -1,7 +1,7 @@
-"""Results as data: one JSON document for an experiment, from the app and the command line alike.
+"""Results as data: one JSON document for a study, from the app and the command line alike.
 
-Its keys are listed in `docs/results.md`. A document grows while the experiment runs: the last of
-its runs may be incomplete, and every stage of it is a whole, readable document.
+Its keys are listed in `docs/results.md`. A document grows while the study runs: the last of its
+runs may be incomplete, and every stage of it is a whole, readable document.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from quantcore import files, machine
+from quantcore import anatomy, files, machine
 from quantcore.evaluate import Perplexity
 from quantcore.layer import LayerState, Phase
+from quantcore.objective import LayerProblem
 from quantcore.weight import AdditiveWeight, Scheme
 
 Document = dict[str, Any]
@@ -29,6 +30,13 @@ def begin(key: str, layer: str, config: Document) -> Document:
         "model": None,
         "text": None,
         "heldout_text": None,
+        **made_with(),
+    }
+
+
+def made_with() -> Document:
+    """With which versions, where and when a document is made."""
+    return {
         "versions": machine.versions(),
         "machine": machine.describe(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -64,9 +72,7 @@ def begin_run(init: str, seed: int) -> Document:
         "heldout_relative_error": None,
         "seconds": {"init": 0.0, "refit": 0.0, "search": 0.0, "total": 0.0},
         "trace": [],
-        "usage": None,
         "used": None,
-        "perplexity": None,
     }
 
 
@@ -93,11 +99,15 @@ def add_phase(run: Document, phase: Phase) -> None:
 
 
 def end_run(run: Document, state: LayerState) -> None:
-    """Enter the finished weight's code usage, most used word first."""
-    usage = state.weight.usage()
-    run["usage"] = usage.sort(dim=1, descending=True).values.tolist()
-    run["used"] = (usage > 0).sum(1).tolist()
+    """The run has ended; how many words of each codebook its weight uses."""
+    run["used"] = (state.weight.usage() > 0).sum(1).tolist()
     run["complete"] = True
+
+
+def add_weight(run: Document, problem: LayerProblem, weight: AdditiveWeight) -> None:
+    """Enter the finished weight's code usage, most used word first, and where its error lies."""
+    run["usage"] = weight.usage().sort(dim=1, descending=True).values.tolist()
+    run.update(anatomy.error_facts(problem, weight))
 
 
 def perplexity_entry(measured: Perplexity, original: Perplexity) -> Document:
@@ -109,7 +119,7 @@ def perplexity_entry(measured: Perplexity, original: Perplexity) -> Document:
 
 
 def complete_runs(document: Document | None, key: str) -> list[Document]:
-    """The finished runs of an earlier document of the same experiment."""
+    """The finished runs of an earlier document of the same study."""
     if document is None or document.get("key") != key:
         return []
     return [run for run in document["runs"] if run["complete"]]

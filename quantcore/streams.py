@@ -9,8 +9,9 @@ the text, is refused: its blocks cannot be run one by one.
 From then on nothing but hidden states [windows, length, channels] and one block is needed.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -171,7 +172,6 @@ def reaching(
     return found
 
 
-@torch.no_grad()
 def hessian(
     block: nn.Module,
     layer: str,
@@ -179,19 +179,44 @@ def hessian(
     arguments: Arguments,
     observe: Callable[[], None] = lambda: None,
 ) -> Float[Tensor, "columns columns"]:
-    """X^T X / tokens of what reaches a linear layer of the block, float32, on its device.
+    """`hessians` of one layer on all windows."""
+    return hessians(block, [layer], hidden, arguments, [len(hidden)], observe)[layer][0]
 
-    `observe` is called after each batch of windows; what it raises ends the work.
+
+@torch.no_grad()
+def hessians(
+    block: nn.Module,
+    layers: Sequence[str],
+    hidden: Float[Tensor, "windows length channels"],
+    arguments: Arguments,
+    counts: Sequence[int],
+    observe: Callable[[], None] = lambda: None,
+) -> dict[str, list[Float[Tensor, "columns columns"]]]:
+    """X^T X / tokens of what reaches linear layers of the block, float32, on its device.
+
+    Args:
+        block: Runs once for all layers.
+        layers: Names in the block.
+        hidden: What the block is given.
+        arguments: Its other arguments, on its device.
+        counts: Rising numbers of windows; each layer gets a Hessian of the first so many.
+        observe: Called after each batch of windows; what it raises ends the work.
     """
     device = next(block.parameters()).device
-    moments = None
-    for some in batches(hidden):
-        inputs = reaching(block, [layer], hidden[some].to(device), arguments)[layer]
-        moments = moments or StreamingHessian(inputs.shape[-1], device)
-        moments.add(inputs)
-        observe()
-    assert moments is not None
-    return moments.value().float()
+    found: dict[str, list[Tensor]] = {name: [] for name in layers}
+    moments: dict[str, StreamingHessian] = {}
+    for first, last in pairwise((0, *counts)):
+        for some in batches(hidden[first:last]):
+            given = hidden[first:last][some].to(device)
+            inputs = reaching(block, layers, given, arguments)
+            for name in layers:
+                if name not in moments:
+                    moments[name] = StreamingHessian(inputs[name].shape[-1], device)
+                moments[name].add(inputs[name])
+            observe()
+        for name in layers:
+            found[name].append(moments[name].value().float())
+    return found
 
 
 def to_device(arguments: Arguments, device: torch.device) -> Arguments:

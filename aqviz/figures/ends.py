@@ -47,6 +47,18 @@ class EndsView:
     values: tuple[float, ...]
     alt: str
 
+    @property
+    def table(self) -> theme.Table:
+        """One row a journey and seed."""
+        return theme.Table(
+            ("initialiser", "text", "start, %", "end, %"),
+            tuple(
+                (theme.style(j.init).label, "held-out" if j.heldout else "calibration", *errors)
+                for j in self.journeys
+                for errors in zip(j.starts, j.ends, strict=True)
+            ),
+        )
+
 
 def view_ends(document: dict[str, Any] | None) -> EndsView:
     """The journeys of the finished runs of a document."""
@@ -66,7 +78,7 @@ def draw_ends(view: EndsView) -> go.Figure:
     """An arrow from start to end for each initialiser and text."""
     if not view.journeys:
         return theme.message("Start and end appear when the first initialiser has finished.")
-    drawing = theme.figure(view.alt, height=max(300, 150 + ROW * len(view.rows)))
+    drawing = theme.figure(view.alt, max(300, 150 + ROW * len(view.rows)), view.table)
     for journey in view.journeys:
         _draw_journey(drawing, journey)
     drawing.update_xaxes(theme.log_axis(view.values), title_text="error, % of output")

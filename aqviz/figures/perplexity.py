@@ -56,6 +56,17 @@ class PerplexityView:
     wanted: bool
     alt: str
 
+    @property
+    def table(self) -> theme.Table:
+        """One row a measured model."""
+        columns = ("model", "perplexity", "standard error", "added loss, nats", "its error")
+        return theme.Table(
+            columns,
+            tuple(
+                (p.label, p.value, p.error, p.difference, p.difference_error) for p in self.points
+            ),
+        )
+
 
 def view_perplexity(document: dict[str, Any] | None) -> PerplexityView:
     """The measured perplexities of a document."""
@@ -87,7 +98,8 @@ def draw_perplexity(view: PerplexityView) -> go.Figure:
         )
     rows = len(view.rows)
     drawing = make_subplots(rows=2, row_heights=[rows, max(1, rows - 1)], vertical_spacing=0.26)
-    drawing.update_layout(theme.figure(view.alt, height=130 + ROW * (2 * rows - 1)).layout)
+    height = 130 + ROW * (2 * rows - 1)
+    drawing.update_layout(theme.figure(view.alt, height, view.table).layout)
     for point in view.points:
         _draw_point(drawing, point)
     drawing.add_vline(x=0, line={"color": theme.GREY, "width": 1.5}, row=2, col=1)

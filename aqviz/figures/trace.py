@@ -76,6 +76,12 @@ class TraceView:
     values: tuple[float, ...]
     alt: str
 
+    @property
+    def table(self) -> theme.Table:
+        """One row a phase; means over seeds."""
+        columns = ("initialiser", "phase", "seconds", "calibration, %", "held-out, %")
+        return theme.Table(columns, tuple(row for curve in self.curves for row in _rows(curve)))
+
 
 def view_trace(document: dict[str, Any] | None) -> TraceView:
     """The curves of a document; there may be none yet."""
@@ -101,7 +107,7 @@ def draw_trace(view: TraceView) -> go.Figure:
     drawing = make_subplots(
         rows=2, shared_xaxes=True, row_heights=[0.82, 0.18], vertical_spacing=0.04
     )
-    drawing.update_layout(theme.figure(view.alt, HEIGHT).layout)
+    drawing.update_layout(theme.figure(view.alt, HEIGHT, view.table).layout)
     for curve in view.curves:
         _draw_curve(drawing, curve)
         _draw_phases(drawing, curve)
@@ -162,6 +168,12 @@ def _spans(phases: list[tuple[str, int]], seconds: tuple[float, ...]) -> list[Sp
         spans.append(Span(phase, _words(phase, sweep), begun, end - begun))
         begun = end
     return spans
+
+
+def _rows(curve: Curve) -> list[tuple[Any, ...]]:
+    heldout = curve.heldout.mean if curve.heldout else [None] * len(curve.seconds)
+    points = zip(curve.names, curve.seconds, curve.calibration.mean, heldout, strict=True)
+    return [(theme.style(curve.init).label, *point) for point in points]
 
 
 def _words(phase: str, sweep: int) -> str:

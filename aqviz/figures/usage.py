@@ -49,6 +49,19 @@ class UsageView:
     even: float
     alt: str
 
+    @property
+    def table(self) -> theme.Table:
+        """One row a drawn rank of a codebook."""
+        columns = ("initialiser", "codebook", "rank", "groups using it")
+        return theme.Table(
+            columns,
+            tuple(
+                (theme.style(line.init).label, line.book + 1, *point)
+                for line in self.lines
+                for point in zip(line.ranks, line.counts, strict=True)
+            ),
+        )
+
 
 def view_usage(document: dict[str, Any] | None) -> UsageView:
     """Usage in the finished runs of a document."""
@@ -70,7 +83,7 @@ def draw_usage(view: UsageView) -> go.Figure:
         return theme.message("Usage appears when the first initialiser has finished.", HEIGHT)
     titles = [f"codebook {book + 1}" for book in range(view.books)]
     drawing = make_subplots(cols=view.books, shared_yaxes=True, subplot_titles=titles)
-    drawing.update_layout(theme.figure(view.alt, HEIGHT).layout, legend={"y": 1.12})
+    drawing.update_layout(theme.figure(view.alt, HEIGHT, view.table).layout, legend={"y": 1.12})
     for line in view.lines:
         _draw_ranks(drawing, line)
     drawing.add_hline(y=view.even, line={"color": theme.GREY, "width": 1.5, "dash": "dot"})

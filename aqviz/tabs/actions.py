@@ -9,9 +9,10 @@ import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from aqviz import permalink, recordings
-from aqviz.engine import Document, Engine
+from aqviz.engine import Document, Engine, kind_of
 from aqviz.jobs import Job, JobStore
 from aqviz.tabs import panels
 from aqviz.tabs.form import Form
@@ -48,6 +49,19 @@ class Core:
         name = self.recording["layer"]
         block, projection = LAYER_NAME.fullmatch(name).groups()  # type: ignore[union-attr]
         return experiment, {name: LayerInfo(name, int(block), projection, *self.recording["shape"])}
+
+    def document(self, name: str) -> Document | None:
+        """What a job, or the recording of that name, holds."""
+        if name == recordings.FIRST:
+            return self.recording
+        job = self.store.get(name)
+        return job.document if job else None
+
+    def recorded(self, config: Any) -> Document | None:
+        """The recording of this study, where there is one."""
+        key = config.key()
+        kept = recordings.every(kind_of(config)).values()
+        return next((document for document in kept if document["key"] == key), None)
 
     def _default_layers(self) -> dict[str, LayerInfo]:
         try:
@@ -102,16 +116,18 @@ def start(core: Core, form: Form) -> Job:
 def resume(core: Core, job_id: str) -> Job | None:
     """Let a job that ended early go on."""
     job = core.store.get(job_id)
-    return core.store.submit(job.experiment) if job else None
+    return core.store.submit(job.config) if job else None
 
 
 def visit(core: Core, query: Mapping[str, str]) -> tuple[str, Form | None, Job | None]:
     """What a link asks for: what is wrong with it, the controls' values, the job."""
+    if query.get("view", permalink.RACE) != permalink.RACE:
+        return "", None, None
     try:
         link = permalink.from_query(query)
         job = core.store.get(link.job) if link.job else None
         lost = panels.alert(LOST) if link.job and job is None else ""
-        experiment = job.experiment if job else link.experiment
+        experiment = job.config if job else link.experiment
         if experiment is None:
             return lost, None, None
         layers = core.layers(experiment.model)

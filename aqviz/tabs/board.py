@@ -7,8 +7,8 @@ import gradio as gr
 
 from aqviz import permalink, text
 from aqviz.jobs import Job
-from aqviz.plot_host import plot
 from aqviz.tabs.actions import Core
+from aqviz.tabs.cards import Repeat, figure_card, html, repeat_card
 from aqviz.tabs.show import Shown, show_job
 
 POLL = 0.5  # seconds between two looks at a running job
@@ -25,8 +25,9 @@ class Board:
     query: gr.Textbox
     cancel: gr.Button
     resume: gr.Button
+    pin: gr.Button
     timer: gr.Timer
-    link: gr.Textbox
+    repeat: Repeat
 
     def outputs(self) -> list[Any]:
         """The components of `board_values`, in its order."""
@@ -38,67 +39,51 @@ def board_values(core: Core, job: Job | None) -> list[Any]:
     """The board's values for a job; without one what is shown stays."""
     kept: list[Any] = [gr.skip()] * len(Shown._fields)
     if job is None:
-        return [*kept, "", -1, "", *[gr.update(visible=False)] * 2, gr.Timer(active=False)]
+        return [*kept, "", -1, gr.skip(), *[gr.update(visible=False)] * 2, gr.Timer(active=False)]
     return [
         *show_job(job, core.store.ahead(job)),
         job.id,
         job.version,
-        permalink.to_query(job.experiment, job.id),
+        permalink.to_query(job.config, job.id),
         gr.update(visible=not job.state.ended, value="Cancel", interactive=True),
         gr.update(visible=job.state in GOES_ON),
         gr.Timer(active=not job.state.ended),
     ]
 
 
-def draw_board(first: Shown) -> Board:
-    """Lay the board out with what is shown at first."""
+def draw_board(first: Shown, query: str) -> Board:
+    """Lay the board out with what is shown at first, and its link."""
     with gr.Row(elem_classes="card statusline"):
-        status = _html(first.status, "status")
+        status = html(first.status, "status")
         cancel = gr.Button("Cancel", visible=False, elem_id="cancel", scale=0, min_width=110)
+        pin = gr.Button("Pin", elem_id="pin", scale=0, min_width=90)
         resume = gr.Button("Resume", visible=False, elem_id="resume", scale=0, min_width=110)
-    headline = _html(first.headline, "headline")
-    trace = _figure("trace", first.trace)
+    headline = html(first.headline, "headline")
+    trace = figure_card("trace", first.trace)
     with gr.Column(elem_classes="card"):
-        _html("<h2>Results</h2>")
-        results = _html(first.results, "results")
+        html("<h2>Results</h2>")
+        results = html(first.results, "results")
     with gr.Row(elem_classes="figures", equal_height=True):
-        ends = _figure("ends", first.ends)
-        perplexity = _figure("perplexity", first.perplexity)
-    usage = _figure("usage", first.usage)
-    with gr.Column(elem_classes="card repeat"):
-        _html("<h2>Repeat, keep, share</h2>")
-        command = _copied("The same run on the command line", "command", first.command, lines=3)
-        link = _copied("Link to this run", "link", "", lines=1)
-        files = _html(first.downloads, "files")
+        ends = figure_card("ends", first.ends)
+        perplexity = figure_card("perplexity", first.perplexity)
+    usage = figure_card("usage", first.usage)
+    spread = figure_card("spread", first.spread)
+    files = html(first.downloads, "files")
+    repeat = repeat_card("race", first.command, first.python)
     words = text.read("glossary")
     with gr.Accordion(words.title, open=False, elem_classes="card glossary"):
         gr.Markdown(words.body)
     return Board(
-        shown=[status, headline, trace, results, ends, perplexity, usage, files, command],
+        shown=[
+            *[status, headline, trace, results, ends, perplexity, usage, spread, files],
+            *[repeat.command, repeat.python],
+        ],
         job=gr.Textbox(visible="hidden", elem_id="job"),
         seen=gr.Number(-1, visible="hidden"),
-        query=gr.Textbox(visible="hidden"),
+        query=gr.Textbox(query, visible="hidden"),
         cancel=cancel,
         resume=resume,
+        pin=pin,
         timer=gr.Timer(POLL, active=False),
-        link=link,
-    )
-
-
-def _figure(name: str, value: str) -> gr.HTML:
-    words = text.read(name)
-    with gr.Column(elem_classes="card figure", min_width=300):
-        _html(f"<h2>{words.title}</h2>")
-        view = plot(value, name)
-        gr.Markdown(words.body, elem_classes="caption")
-    return view
-
-
-def _html(value: str, name: str | None = None) -> gr.HTML:
-    return gr.HTML(value, elem_id=name, apply_default_css=False)
-
-
-def _copied(label: str, name: str, value: str, lines: int) -> gr.Textbox:
-    return gr.Textbox(
-        value, label=label, lines=lines, interactive=False, buttons=["copy"], elem_id=name
+        repeat=repeat,
     )

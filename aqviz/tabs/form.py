@@ -8,7 +8,6 @@ from quantcore.errors import InputError, SourceError
 from quantcore.experiment import Experiment
 from quantcore.weight import PRESETS, Scheme
 
-MAX_SEEDS = 5
 OWN = "own"  # the choice of bits that opens codebooks, bits and group
 
 
@@ -61,7 +60,6 @@ class Form(NamedTuple):
         layer = self.layer(layers)
         scheme = self.scheme()
         scheme.check(layer.out, layer.columns)
-        _at_most("number of seeds", self.seeds, MAX_SEEDS)
         if not self.inits:
             raise InputError("no initialiser is chosen; choose at least one")
         if not self.search:
@@ -122,11 +120,6 @@ def _real(name: str, value: int | float | None) -> float:
     if value is None:
         raise InputError(f"the {name} is empty; enter a number")
     return float(value)
-
-
-def _at_most(name: str, value: int | float | None, limit: int) -> None:
-    if value is not None and value > limit:
-        raise InputError(f"the {name} must be at most {limit}, got {value:g}")
 
 
 def _whole(name: str, value: int | float | None) -> int:

@@ -69,6 +69,12 @@ def recorded(document: dict[str, Any] | None) -> str:
     )
 
 
+def idle(expected: str) -> str:
+    """The status line before a study was ever run."""
+    more = f"It takes about {expected} on this machine." if expected else ""
+    return _status("idle", "Nobody has run this yet. Press Run.", more)
+
+
 def provenance(document: dict[str, Any] | None) -> str:
     """When, on what, with which model and text."""
     if not document:
@@ -119,11 +125,12 @@ def results(document: dict[str, Any] | None) -> str:
 
 
 def downloads(name: str | None) -> str:
-    """Links to the result's JSON and CSV."""
+    """Links to the result: everything, or its JSON or CSV."""
     if name is None:
         return ""
     link = '<a class="file" href="gradio_api/aqviz/results/{0}.{1}" download>Download {2}</a>'
-    links = [link.format(escape(name), kind, kind.upper()) for kind in ("json", "csv")]
+    offered = {"zip": "everything (zip)", "json": "JSON", "csv": "CSV"}
+    links = [link.format(escape(name), kind, words) for kind, words in offered.items()]
     return f'<p class="files">{" ".join(links)}</p>'
 
 
@@ -174,8 +181,9 @@ def _running(job: Job) -> str:
         return _status("running", "Starting", "")
     share = min(progress.done / progress.total, 1) if progress.total else 0
     runs = (job.document or {}).get("runs", [])
-    finished = sum(run["complete"] for run in runs)
-    count = f"{finished} of {len(job.experiment.inits) * len(job.experiment.seeds)} runs finished"
+    count = f"{sum(run['complete'] for run in runs)} runs finished"
+    if isinstance(job.config, Experiment):
+        count = count.replace("runs", f"of {len(job.config.inits) * len(job.config.seeds)} runs")
     left = "" if progress.eta is None else f", {_left(progress.eta)}"
     words = f"{progress.stage}: {share:.0%}{left}".replace("%", " %")
     bar = (

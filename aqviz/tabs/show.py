@@ -1,12 +1,16 @@
 """What the page shows of a job or a recording: every output's value, no component."""
 
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from aqviz import permalink
+import plotly.graph_objects as go
+
+from aqviz import notebook, permalink, report, text, theme
+from aqviz.bundle import bundle
 from aqviz.engine import Document
 from aqviz.figures.ends import draw_ends, view_ends
 from aqviz.figures.perplexity import draw_perplexity, view_perplexity
+from aqviz.figures.spread import draw_spread, view_spread
 from aqviz.figures.trace import draw_trace, view_trace
 from aqviz.figures.usage import draw_usage, view_usage
 from aqviz.jobs import Job
@@ -25,8 +29,10 @@ class Shown(NamedTuple):
     ends: str
     perplexity: str
     usage: str
+    spread: str
     downloads: str
     command: str
+    python: str
 
 
 def show_job(job: Job, ahead: int) -> Shown:
@@ -36,40 +42,57 @@ def show_job(job: Job, ahead: int) -> Shown:
         job.document,
         job.state,
         job.id if job.document and job.document["runs"] else None,
-        _command(job.experiment, job.document),
+        _named(job.config, job.document),
     )
 
 
 def show_recording(document: Document | None) -> Shown:
     """The recorded run, or the page before anything ran."""
-    command = _command(experiment_of(document["config"]), document) if document else ""
+    experiment = _named(experiment_of(document["config"]), document) if document else None
     name = FIRST if document else None
-    return _shown(panels.recorded(document), document, "done", name, command)
+    return _shown(panels.recorded(document), document, "done", name, experiment)
 
 
 def _shown(
-    status: str, document: Document | None, state: str, file: str | None, command: str
+    status: str,
+    document: Document | None,
+    state: str,
+    file: str | None,
+    experiment: Experiment | None,
 ) -> Shown:
+    key = document["key"] if document else None
+    drawn = {name: theme.to_json(drawing, key) for name, drawing in figures(document).items()}
     return Shown(
         status=status,
         headline=panels.headline(document, state),
-        trace=_json(draw_trace(view_trace(document)), document),
         results=panels.results(document),
-        ends=_json(draw_ends(view_ends(document)), document),
-        perplexity=_json(draw_perplexity(view_perplexity(document)), document),
-        usage=_json(draw_usage(view_usage(document)), document),
         downloads=panels.downloads(file),
-        command=command,
+        **drawn,
+        command=permalink.command(experiment) if experiment else "",
+        python=notebook.python(experiment) if experiment else "",
     )
 
 
-def _command(experiment: Experiment, document: Document | None) -> str:
-    """The command that repeats the run, naming the model that the default stood for."""
+def figures(document: Document | None) -> dict[str, go.Figure]:
+    """The race's figures by the names of their words."""
+    return {
+        "trace": draw_trace(view_trace(document)),
+        "ends": draw_ends(view_ends(document)),
+        "perplexity": draw_perplexity(view_perplexity(document)),
+        "usage": draw_usage(view_usage(document)),
+        "spread": draw_spread(view_spread(document)),
+    }
+
+
+def race_bundle(document: Document) -> bytes:
+    """Everything of a race in one zip."""
+    config = _named(experiment_of(document["config"]), document)
+    told = report.sentence(document, "done"), permalink.command(config)
+    drawn = {text.read(name).title: drawing for name, drawing in figures(document).items()}
+    return bundle(config, document, drawn, report.table(document), told)
+
+
+def _named(experiment: Experiment, document: Document | None) -> Experiment:
+    """The experiment with the model that the default stood for."""
     used = (document or {}).get("model") or {}
-    return permalink.command(replace(experiment, model=experiment.model or used.get("name")))
-
-
-def _json(figure: Any, document: Document | None) -> str:
-    """A figure as JSON; a zoom is kept as long as the experiment is the same."""
-    key = document["key"] if document else None
-    return str(figure.update_layout(uirevision=key).to_json())
+    return replace(experiment, model=experiment.model or used.get("name"))

@@ -28,6 +28,9 @@ def evaluate(
     worst: Annotated[
         int, typer.Option(help="Tokens to list for each model, the worst first.")
     ] = Evaluation.worst,
+    sample: Annotated[
+        int, typer.Option(help="First windows to keep token by token, with every model's losses.")
+    ] = Evaluation.sample,
     device: console.Device = Evaluation.device,
     json_file: Annotated[
         Path | None,
@@ -36,7 +39,7 @@ def evaluate(
 ) -> None:
     """Measure whole models beside their original: perplexity, KL, agreement, the worst tokens."""
     names = tuple(dict.fromkeys(candidates))
-    config = Evaluation(names, against, text, windows, window, worst, device)
+    config = Evaluation(names, against, text, windows, window, worst, sample, device)
     document = _run(config, _previous(json_file, config), json_file)
     _show(document)
     if json_file is not None:

@@ -23,6 +23,10 @@ def report(
         list[Path],
         typer.Argument(metavar="JSON...", help="Result files, or folders of quantized models."),
     ],
+    pairs: Annotated[
+        bool,
+        typer.Option("--pairs", help="Of evaluations: every two candidates, window by window."),
+    ] = False,
     form: Annotated[
         Format, typer.Option("--format", help="How the table is written.")
     ] = Format.MARKDOWN,
@@ -30,8 +34,9 @@ def report(
         Path | None, typer.Option(help="Write the table here instead of showing it.")
     ] = None,
 ) -> None:
-    """Put results side by side: one row for every candidate or run."""
-    frame = reports.table({str(path): reports.read(path) for path in documents})
+    """Put results side by side: one row for every candidate or run, or for every pair."""
+    found = {str(path): reports.read(path) for path in documents}
+    frame = reports.pairs(found) if pairs else reports.table(found)
     text = reports.markdown(frame) if form is Format.MARKDOWN else frame.to_csv(index=False)
     if out is None:
         typer.echo(text, nl=False)

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
+from quantcore import evaluate
+
 CHUNK = 1 << 23  # logits of one model held at once
 
 
@@ -60,9 +62,9 @@ def sums(
     kl = nll = torch.zeros((), dtype=torch.float64, device=hidden.device)
     for some in _chunks(hidden, head.weight):
         mine, theirs = _predictions(hidden[some], head.weight, head.bias, target[some], target_head)
-        kl = kl + (theirs.exp() * (theirs - mine)).sum(1).double().sum()
-        following = ids[some.start + 1 : some.stop + 1, None]
-        nll = nll - mine[: len(following)].gather(1, following).double().sum()
+        following = ids[some.start + 1 : some.stop + 1]
+        nll = nll + evaluate.chosen(mine[: len(following)], following).sum()
+        kl = kl + evaluate.divergences(theirs, mine).sum()
     return Sums(kl.item(), nll.item())
 
 

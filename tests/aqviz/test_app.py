@@ -1,6 +1,7 @@
 import io
 import urllib.error
 import urllib.request
+import zipfile
 
 import pandas as pd
 import pytest
@@ -53,7 +54,7 @@ def test_the_first_page_already_holds_the_recorded_result(address):
     assert b"OA-EM started 30.0 % below greedy" in config
 
 
-@pytest.mark.parametrize("kind", ["json", "csv"])
+@pytest.mark.parametrize("kind", ["json", "csv", "zip"])
 def test_the_recording_and_a_job_can_be_downloaded(address, core, kind):
     job = core.store.submit(experiment(beam=2))
     while core.store.get(job.id).state is not State.DONE:
@@ -62,6 +63,9 @@ def test_the_recording_and_a_job_can_be_downloaded(address, core, kind):
         status, headers, body = fetch(f"{address}/gradio_api/aqviz/results/{name}.{kind}")
         assert status == 200
         assert f"aqviz-{name}.{kind}" in headers["Content-Disposition"]
+        if kind == "zip":
+            names = zipfile.ZipFile(io.BytesIO(body)).namelist()
+            assert {"metrics.csv", "notebook.ipynb", "trace.json"} < set(names)
         if kind == "csv":
             assert list(pd.read_csv(io.BytesIO(body))["init"]) == ["greedy", "oa-em"]
 

@@ -11,6 +11,7 @@ from aqviz import app, recordings
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+LINK = "#race-link textarea, #race-link input"
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1440, "height": 1000}
 
@@ -30,7 +31,7 @@ class Visit:
         page.on("request", self._request)
         page.goto(f"{self.address}/{query}")
         page.wait_for_selector("#plot-trace .main-svg", timeout=30_000)
-        page.wait_for_function("document.querySelector('#link textarea, #link input').value")
+        page.wait_for_function(f"document.querySelector('{LINK}').value")
         return page
 
     def _console(self, message) -> None:
@@ -108,9 +109,9 @@ def test_both_initialisers_run_and_the_chart_grows(visit):
     assert sum(trace["x"] for trace in drawn(page, "trace")) > before
     assert "12.0 % below" in page.inner_text("#headline")
     assert page.locator("#results tbody tr").count() == 3
-    assert "--beam 4" in page.input_value("#command textarea")
+    assert "--beam 4" in page.input_value("#race-command textarea")
     assert "beam=4" in page.url
-    assert page.input_value("#link textarea, #link input") == page.url
+    assert page.input_value(LINK) == page.url
 
 
 def choose_search(page, label: str) -> None:
@@ -131,7 +132,7 @@ def test_the_search_is_a_choice_and_the_beam_follows_it(visit):
     run(page)
     state(page, "done")
     assert "search=beam&beam=3" in page.url
-    assert "--search beam --beam 3" in page.input_value("#command textarea")
+    assert "--search beam --beam 3" in page.input_value("#race-command textarea")
     assert "beam search (as released), beam 3" in page.inner_text("#headline")
     again = visit.open("?" + page.url.partition("?")[2])
     state(again, "done")

@@ -1,4 +1,6 @@
 import shlex
+from dataclasses import dataclass
+from importlib import import_module
 from urllib.parse import parse_qsl
 
 import pytest
@@ -9,7 +11,10 @@ from hypothesis import strategies as st
 from aqviz import permalink
 from quantcore.errors import InputError
 from quantcore.experiment import Experiment
+from quantcore.grid import Survey
+from quantcore.landscape import Landscape
 from quantcore.search import DEFAULT_WIDTHS, SEARCHES
+from quantcore.starts import Starts
 from quantcore.weight import Scheme
 
 SCHEMES = st.tuples(st.integers(1, 4), st.integers(1, 16), st.integers(1, 64))
@@ -50,9 +55,9 @@ def test_a_link_brings_back_the_experiment_and_the_job(settings, scheme, seeds, 
 def test_a_link_says_what_people_change_and_leaves_out_defaults():
     link = permalink.to_query(experiment(model="SmolLM2"), "j1")
     layer = "model.layers.0.self_attn.k_proj"
-    assert (
-        link
-        == f"model=SmolLM2&layer={layer}&scheme=2x8g8&seed=0&search=feedback-descent&beam=1&job=j1"
+    assert link == (
+        f"v=1&view=race&model=SmolLM2&layer={layer}&scheme=2x8g8&seed=0&search=feedback-descent"
+        "&beam=1&job=j1"
     )
 
 
@@ -86,9 +91,12 @@ def test_other_peoples_parameters_are_left_alone():
     [
         ("beam=wide", "the link's beam must be a whole number, got 'wide'"),
         ("damping=much", "the link's damping must be a number, got 'much'"),
-        ("scheme=2by8", "the link's scheme must look like 2x8g8, got '2by8'"),
+        ("scheme=2by8", "a scheme is written like 2x8g8, got '2by8'"),
         ("scheme=9x8g8", "codebooks must be 1 to 4, got 9"),
-        ("seeds=0", "the number of seeds must be at least 1, got 0"),
+        ("seeds=0", "the number of seeds must be 1 to 5, got 0"),
+        ("seeds=1000000000", "the number of seeds must be 1 to 5, got 1000000000"),
+        ("shrinkage=nan", "the link's shrinkage must be a number, got 'nan'"),
+        ("v=2", "this link is of version '2' and this program reads version 1"),
         ("beam=0", "at least 1, got 0"),
         ("search=magic", "there is no search 'magic'; choose one of feedback-descent, feedback, "),
         ("search=magic&beam=8", "there is no search 'magic'"),
@@ -121,3 +129,117 @@ def test_the_command_adds_what_differs_from_the_defaults():
     assert "--windows 0" in words
     assert "--text 'a b.txt'" in words
     assert "--damping" not in words
+
+
+STUDIES = {
+    "landscape": Landscape(experiment(seeds=(0, 1), shrinkage=0.1), rows=20, resolution=5),
+    "starts": Starts(experiment(sweeps=2), noises=(0.0, 0.5)),
+    "survey": Survey(
+        layers=("a", "b c"),
+        schemes=(Scheme(1, 8, 8), Scheme(2, 6, 8)),
+        inits=("greedy",),
+        searches=("beam",),
+        beams=(1, 8),
+        seeds=(0, 2),
+        sweeps=1,
+    ),
+    "layer": experiment(shrinkage=0.1),
+    "facts": Survey(inits=()),
+}
+
+
+@pytest.mark.parametrize("case", STUDIES)
+def test_a_study_s_command_is_understood_and_means_the_same_study(
+    case, command_line, monkeypatch, tmp_path
+):
+    config, seen = STUDIES[case], []
+    name = {"facts": "survey"}.get(case, case)
+    module = "experiment" if name == "layer" else name
+
+    def run(given, *_):
+        seen.append(given)
+        raise InputError("seen")
+
+    monkeypatch.setattr(import_module(f"quantcore.{module}"), "run", run)
+    monkeypatch.chdir(tmp_path)  # the command writes a result
+    words = shlex.split(permalink.command(config))
+    assert words[:2] == ["quantcore", name]
+    _, _, told = command_line(*words[1:])
+    assert [one.key() for one in seen] == [config.key()], told
+
+
+@dataclass(frozen=True)
+class View:
+    name: str = "a"
+    count: int = 3
+    share: float = 0.5
+    on: bool = False
+    picked: tuple[str, ...] = ("x",)
+    rows: tuple[int, ...] = ()
+    most: int | None = None
+
+    def __post_init__(self):
+        if self.count < 0:
+            raise InputError(f"count must be at least 0, got {self.count}")
+
+
+PART = st.text(st.characters(codec="utf-8", exclude_characters="\x00,"), min_size=1, max_size=9)
+VIEWS = st.builds(
+    View,
+    name=WORDS,
+    count=st.integers(0, 10**9),
+    share=st.floats(allow_nan=False, allow_infinity=False),
+    on=st.booleans(),
+    picked=st.lists(PART, max_size=3).map(tuple),
+    rows=st.lists(st.integers(), max_size=3).map(tuple),
+    most=st.none() | st.integers(),
+)
+
+
+@given(VIEWS)
+def test_a_views_state_goes_round(state):
+    query = dict(parse_qsl(permalink.encode("toy", state), keep_blank_values=True))
+    assert (query["v"], query["view"]) == ("1", "toy")
+    assert permalink.decode(View, query) == state
+
+
+def test_a_view_at_its_defaults_has_a_short_link():
+    assert permalink.encode("toy", View()) == "v=1&view=toy"
+    assert permalink.encode("toy", View(rows=(1, 2))) == "v=1&view=toy&rows=1%2C2"
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ({"count": "many"}, "the link's count must be a whole number, got 'many'"),
+        ({"count": "-1"}, "count must be at least 0, got -1"),
+        ({"share": "inf"}, "the link's share must be a number, got 'inf'"),
+        ({"on": "yes"}, "the link's on must be 0 or 1, got 'yes'"),
+        ({"rows": "1,x"}, "the link's rows must be a whole number, got 'x'"),
+        ({"v": "0"}, "this link is of version '0'"),
+    ],
+)
+def test_a_views_link_that_cannot_be_is_refused(query, message):
+    with pytest.raises(InputError, match=message):
+        permalink.decode(View, query)
+
+
+def test_controls_give_a_state():
+    values = ("b", 4.0, 1, True, ["x", "y"], [1.0], None)
+    assert permalink.from_values(View, values) == View("b", 4, 1.0, True, ("x", "y"), (1,), None)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        (1, None, "the count is empty; enter a value"),
+        (1, 2.5, "the count must be a whole number, got 2.5"),
+        (1, "two", "the count must be a whole number, got 'two'"),
+        (2, "much", "the share must be a number, got 'much'"),
+    ],
+)
+def test_a_control_without_a_possible_value_is_refused(place, value, message):
+    values = ["b", 4, 1, True, ["x"], [], None]
+    values[place] = value
+    with pytest.raises(InputError, match=message):
+        permalink.from_values(View, tuple(values))

@@ -1,8 +1,9 @@
 import pytest
 from documents import document
 
-from aqviz import record, recordings
-from quantcore import experiment
+from aqviz import engine, inside, record, recordings
+from aqviz.record import FIRST
+from quantcore.experiment import Experiment
 from quantcore.init import INITIALISERS
 
 
@@ -12,8 +13,13 @@ def folder(tmp_path, monkeypatch):
     reading, writing = recordings.read, recordings.write
     monkeypatch.setattr(recordings, "read", lambda name: reading(name, tmp_path))
     monkeypatch.setattr(recordings, "write", lambda name, made: writing(name, made, tmp_path))
-    monkeypatch.setattr(experiment, "run", lambda config, observe: document(config))
+    monkeypatch.setattr(engine, "run", lambda config, *_: document(race_of(config)))
+    monkeypatch.setattr(inside, "record", (tmp_path / "inside.safetensors").touch)
     return tmp_path
+
+
+def race_of(config):
+    return config if isinstance(config, Experiment) else FIRST
 
 
 def recorded(monkeypatch, *names):
@@ -22,24 +28,24 @@ def recorded(monkeypatch, *names):
 
 
 def test_every_layer_is_recorded_with_both_searches_from_the_same_starts():
-    found = {(one.layer.split(".")[-1], one.search, one.beam) for one in record.RECORDED.values()}
+    found = {(one.layer.split(".")[-1], one.search, one.beam) for one in record.RACES.values()}
     assert found == {
         (layer, *search)
         for layer in ("q_proj", "down_proj")
         for search in (("feedback-descent", None), ("beam", 8))
     }
-    for one in record.RECORDED.values():
+    for one in record.RACES.values():
         assert (one.inits, one.seeds) == (INITIALISERS, record.SEEDS)
 
 
 def test_recording_writes_every_document_and_prints_the_table(folder, monkeypatch, capsys):
     recorded(monkeypatch)
-    assert {path.stem for path in folder.iterdir()} == set(record.RECORDED)
-    for name, config in record.RECORDED.items():
+    assert {path.stem for path in folder.iterdir()} == {*record.STUDIES, "inside"}
+    for name, config in record.RACES.items():
         assert recordings.experiment_of(recordings.read(name)["config"]) == config
     captured = capsys.readouterr()
     assert captured.out.strip() == record.readme_table()
-    assert captured.err.count("quantcore layer") == len(record.RECORDED)
+    assert captured.err.count("quantcore layer") == len(record.RACES)
 
 
 def test_the_table_has_a_row_for_each_layer_search_and_initialiser(folder, monkeypatch):

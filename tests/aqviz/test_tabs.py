@@ -7,9 +7,9 @@ from aqviz import permalink, theme
 from aqviz.jobs import Job, State
 from aqviz.tabs import panels
 from aqviz.tabs.actions import check, first_facts, resume, start, visit
-from aqviz.tabs.compare import default_width
 from aqviz.tabs.controls import blocks_of, projections_of
 from aqviz.tabs.form import Form
+from aqviz.tabs.race import default_width
 from aqviz.tabs.show import show_job, show_recording
 from quantcore.errors import QuantcoreError, SourceError
 from quantcore.progress import Progress
@@ -62,8 +62,8 @@ def test_a_preset_is_a_choice_and_another_scheme_is_spelled_out():
         ({"search": None}, "No search is chosen; choose one"),
         ({"search": "feedback", "beam": 0}, "1, got 0"),
         ({"sweeps": -1}, "got -1"),
-        ({"seeds": 9}, "The number of seeds must be at most 5, got 9"),
-        ({"seeds": 0}, "The number of seeds must be at least 1, got 0"),
+        ({"seeds": 9}, "The number of seeds must be 1 to 5, got 9"),
+        ({"seeds": 0}, "The number of seeds must be 1 to 5, got 0"),
         ({"seed": None}, "The seed is empty"),
         ({"inits": []}, "No initialiser is chosen; choose at least one"),
         ({"preset": "own", "group": 7}, "do not divide into groups of 7"),
@@ -109,7 +109,7 @@ def test_a_model_that_cannot_be_had_is_a_sentence(core):
 
 def test_a_link_brings_back_form_and_job(core):
     job = start(core, FORM._replace(search="beam", beam=3))
-    alert, form, found = visit(core, query(job.experiment, job.id))
+    alert, form, found = visit(core, query(job.config, job.id))
     assert (alert, form.search, form.beam, found.id) == ("", "beam", 3, job.id)
 
 
@@ -190,9 +190,7 @@ def test_a_recording_says_that_it_is_one_with_date_machine_model_and_text():
 def test_the_command_names_the_model_that_the_default_stood_for():
     assert "--model SmolLM2-135M --layer" in show_recording(document()).command
     assert "--model" not in show_job(Job("i", "k", experiment()), 0).command
-    assert (
-        "--model mine" in show_job(replace(job(), experiment=experiment(model="mine")), 0).command
-    )
+    assert "--model mine" in show_job(replace(job(), config=experiment(model="mine")), 0).command
 
 
 @pytest.mark.parametrize("search", SEARCHES)

@@ -122,6 +122,38 @@ def test_the_worst_tokens_are_shown_in_their_context(asked):
         assert token["top"]
 
 
+def test_the_losses_of_every_window_and_of_the_samples_tokens_are_kept(asked):
+    document = json.loads(json.dumps(evaluation.run(asked, ignore)))
+    loaded, windows = windows_of(asked)
+    assert ["".join(window) for window in document["sample"]] == [
+        loaded.tokenizer.decode(ids) for ids in windows[:2]
+    ]
+    assert {len(window) for window in document["sample"]} == {32}
+    nll = [plain_nll(name, windows) for name in (asked.against, *asked.candidates)]
+    entries = [document["original"], *document["candidates"]]
+    for entry, losses in zip(entries, nll, strict=True):
+        assert entry["window_nll"] == pytest.approx(losses.sum(1).tolist(), rel=1e-5)
+        kept = torch.tensor(entry["sample"]["nll"], dtype=torch.float64)
+        torch.testing.assert_close(kept, losses[:2], rtol=0, atol=1e-4)
+        assert all(value == round(value, 4) for row in entry["sample"]["nll"] for value in row)
+    for entry in document["candidates"]:
+        model = sources.load(sources.resolve(entry["model"]["name"])).model
+        found = compare.run(compare.live(loaded.model, windows), model, windows).kl[:2]
+        kept = torch.tensor(entry["sample"]["kl"], dtype=torch.float64)
+        torch.testing.assert_close(kept, found, rtol=0, atol=1e-4)
+
+
+def test_no_sample_keeps_no_token(asked):
+    document = evaluation.run(replace(asked, sample=0), ignore)
+    assert document["sample"] == []
+    assert document["candidates"][0]["sample"] == {"nll": [], "kl": []}
+
+
+def test_a_sample_of_more_windows_than_there_are_is_all_of_them(asked):
+    document = evaluation.run(replace(asked, sample=9, windows=1), ignore)
+    assert len(document["sample"]) == len(document["original"]["sample"]["nll"]) == 1
+
+
 def test_what_was_measured_on_is_said(asked):
     document = evaluation.run(replace(asked, windows=2), ignore)
     _, windows = windows_of(asked)
@@ -189,6 +221,11 @@ def test_a_candidate_whose_files_changed_is_measured_again(asked, monkeypatch, t
     assert second["candidates"][1]["kl"] != first["candidates"][1]["kl"]
 
 
+def test_more_of_a_sample_is_another_evaluation(asked):
+    assert asked.key() != replace(asked, sample=1).key()
+    assert asked.key() == replace(asked, candidates=asked.candidates[:1]).key()
+
+
 @pytest.mark.parametrize("what", ["text", "original", "settings"])
 def test_other_text_model_or_settings_begin_anew(asked, monkeypatch, tmp_path, what):
     first = evaluation.run(asked, ignore)
@@ -243,6 +280,7 @@ def test_another_tokenizer_is_refused(asked, tmp_path, monkeypatch):
         ({"windows": 0}, "windows must be at least 1, got 0"),
         ({"window": 1}, "window must be at least 2 tokens, got 1"),
         ({"worst": -1}, "worst must be at least 0, got -1"),
+        ({"sample": -1}, "sample must be at least 0, got -1"),
     ],
 )
 def test_bad_settings_are_refused(asked, change, words):

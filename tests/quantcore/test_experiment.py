@@ -6,7 +6,7 @@ import models
 import pytest
 import torch
 
-from quantcore import corpora, evaluate, experiment, machine, results, sources
+from quantcore import corpora, evaluate, experiment, machine, results, sources, study
 from quantcore.errors import Cancelled, InputError, ResourceError, SchemeError, SourceError
 from quantcore.experiment import Experiment
 from quantcore.weight import Scheme
@@ -18,8 +18,8 @@ LAYER = "model.layers.1.self_attn.q_proj"
 def small(tmp_path, monkeypatch):
     """An experiment of a second on a tiny model."""
     monkeypatch.setenv("QUANTCORE_CACHE", str(tmp_path / "cache"))
-    experiment._loaded.cache_clear()
-    experiment._skeleton.cache_clear()
+    study.loaded.cache_clear()
+    study.skeleton.cache_clear()
     text = tmp_path / "text.txt"
     letters = random.Random(0)  # the two parts of the text must differ
     lines = ("".join(letters.choices(models.LETTERS[:-1], k=44)) for _ in range(30))
@@ -51,6 +51,9 @@ def test_the_whole_comparison(small):
     ]
     assert all(run["complete"] for run in document["runs"])
     assert len({run["init_error"] for run in document["runs"]}) == 4  # every seed is its own
+    for run in document["runs"]:  # rows have no one energy, groups share the whole error
+        assert sum(run["group_errors"]) == pytest.approx(1, abs=1e-4)
+        assert min(run["row_errors"]) < run["relative_error"] < max(run["row_errors"])
     assert document["shape"] == [16, 16]
     assert document["groups"] == 64
     assert document["rho"] == 64 / 4**2

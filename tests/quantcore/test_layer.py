@@ -173,3 +173,29 @@ def test_the_default_ends_a_seventh_below_the_released_code(shared, name):
     errors = state.trace[-1].errors
     assert errors.relative <= 0.86 * RELEASED[name][0]
     assert errors.heldout_relative <= 0.86 * RELEASED[name][1]
+
+
+def test_whoever_asks_sees_the_weight_of_every_phase(problem):
+    weights, phases = [], []
+
+    def observe(info):
+        if isinstance(info, Phase):
+            assert len(weights) == len(phases) + 1  # the weight comes first
+            phases.append(info)
+
+    config = LayerConfig(scheme=SCHEME)
+    rng = torch.Generator().manual_seed(0)
+    state = layer.quantize(problem, config, rng, observe, weights.append)
+    assert [problem.errors(weight) for weight in weights] == [one.errors for one in phases]
+    assert tuple(phases) == state.trace
+    assert weights[-1] is state.weight
+
+
+def test_a_run_may_begin_from_a_weight(problem):
+    whole = quantize(problem)
+    run = layer.Run.of(problem, LayerConfig(scheme=SCHEME), torch.Generator(), lambda info: None)
+    rng = torch.Generator().manual_seed(0)
+    first = quantize(problem, sweeps=0).weight
+    state = layer.improve(replace(run, rng=rng), layer.start(run, first))
+    assert [one.errors for one in state.trace] == [one.errors for one in whole.trace]
+    assert torch.equal(state.weight.codes, whole.weight.codes)

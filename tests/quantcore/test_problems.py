@@ -59,8 +59,31 @@ def test_a_problem_without_a_hessian_names_it(tmp_path, rng):
 def test_tensors_that_are_no_matrices_are_refused(tmp_path):
     path = tmp_path / "problem.safetensors"
     files.write_tensors(path, {"one.weight": torch.ones(3), "one.hessian": torch.eye(3)})
-    with pytest.raises(SourceError, match=r"one.weight in .* must be a matrix, got 1 axes"):
-        problems.from_file(path, "one")
+    for read in (lambda: problems.from_file(path, "one"), lambda: problems.shapes(path)):
+        with pytest.raises(SourceError, match=r"one.weight in .* must be a matrix, got 1 axes"):
+            read()
+
+
+def test_the_shapes_of_a_file_are_those_of_its_problems(tmp_path):
+    path = tmp_path / "problem.safetensors"
+    tensors = {"one.weight": torch.ones(3, 4), "one.hessian": torch.eye(4)}
+    files.write_tensors(path, tensors | {"two.deep.weight": torch.ones(5, 2)})
+    assert problems.shapes(path) == {"one": (3, 4), "two.deep": (5, 2)}
+
+
+def test_a_file_without_problems_is_refused(tmp_path):
+    path = tmp_path / "problem.safetensors"
+    files.write_tensors(path, {"one.hessian": torch.eye(3)})
+    with pytest.raises(SourceError, match="holds no problem"):
+        problems.shapes(path)
+
+
+def test_a_passage_begins_with_its_first_windows(loaded, text):
+    parts = problems.passages(loaded, TextConfig(text, **SMALL))
+    assert [len(parts[split].windows) for split in ("calibration", "evaluation")] == [10, 5]
+    beginning = parts["calibration"].first(4)
+    assert torch.equal(beginning.windows, parts["calibration"].windows[:4])
+    assert beginning.source == parts["calibration"].source
 
 
 def test_a_stored_problem_is_checked(tmp_path):

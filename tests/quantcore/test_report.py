@@ -3,7 +3,7 @@ import io
 import pandas as pd
 import pytest
 
-from quantcore import evaluation, files, report
+from quantcore import entries, files, report
 from quantcore.errors import InputError
 
 
@@ -42,7 +42,7 @@ EVALUATION = {
     "candidates": [
         {
             "model": {"name": "q"},
-            "quantization": evaluation.quantization(MANIFEST),
+            "quantization": entries.quantization(MANIFEST),
             "perplexity": perplexity(25.125, 0.2231),
             "kl": {"mean": 0.3, "mean_error": 0.02},
             "top1": {"share": 0.75, "share_error": None},
@@ -141,6 +141,35 @@ def test_a_manifest_is_a_row():
     ]  # fmt: skip
 
 
+def measured(name, *window_nll):
+    """A candidate of windows of 11 predicted tokens."""
+    facts = perplexity(25.0, 0.2) | {"windows": len(window_nll), "tokens": 11 * len(window_nll)}
+    entry = EVALUATION["candidates"][0]
+    return entry | {"model": {"name": name}, "perplexity": facts, "window_nll": list(window_nll)}
+
+
+def test_every_two_candidates_of_an_evaluation_are_a_pair():
+    losses = {"a": (11.0, 22.0), "b": (0.0, 33.0), "c": (5.5, 16.5)}
+    entries = [measured(name, *nll) for name, nll in losses.items()]
+    frame = report.pairs({"e.json": EVALUATION | {"candidates": entries}})
+    rows = frame.to_dict("records")
+    assert [(row["model"], row["other"]) for row in rows] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert [row["over_other"] for row in rows] == [0.0, 0.5, 0.5]
+    # nats a token apart by window: 1 and -1, 0.5 and 0.5, -0.5 and 1.5
+    assert [row["over_other_error"] for row in rows] == pytest.approx([1.0, 0.0, 1.0])
+    assert {row["measured_on"] for row in rows} == {"wikitext2, 4 x 12 (01234567)"}
+    assert "| a | b | wikitext2, 4 x 12 (01234567) | 0.0000 ± 1.0000 |" in report.markdown(frame)
+
+
+def test_pairs_of_what_has_none_are_refused():
+    old = EVALUATION | {"candidates": [measured("a", 1.0), EVALUATION["candidates"][0]]}
+    with pytest.raises(InputError, match=r"e\.json is from before windows' losses were kept"):
+        report.pairs({"e.json": old})
+    with pytest.raises(InputError, match=r"q is no evaluation; give what"):
+        report.pairs({"q": MANIFEST})
+    assert report.pairs({"e.json": EVALUATION}).empty  # one candidate has no other
+
+
 def test_documents_stand_in_their_order():
     frame = report.table({"q": MANIFEST, "e": EVALUATION, "l": LAYER})
     assert frame["document"].tolist() == ["q", "e", "e", "l", "l"]
@@ -192,6 +221,16 @@ def test_the_command_shows_markdown(run, written):
     assert (code, err) == (0, "")
     documents = {str(path): report.read(path) for path in written}
     assert out == report.markdown(report.table(documents))
+
+
+def test_the_command_shows_pairs(run, tmp_path):
+    document = EVALUATION | {"candidates": [measured("a", 11.0, 22.0), measured("b", 0.0, 0.0)]}
+    files.write_json(tmp_path / "e.json", document)
+    code, out, _ = run(tmp_path / "e.json", "--pairs")
+    assert code == 0
+    assert "| nats a token over it |" in out
+    assert "| a | b |" in out
+    assert "| 1.5000 ± 0.5000 |" in out
 
 
 def test_the_command_writes_csv(run, written, tmp_path):

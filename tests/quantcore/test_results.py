@@ -13,7 +13,7 @@ from quantcore.weight import Scheme
 
 
 def test_a_runs_document_by_hand(rng):
-    weight = cases.make(rng, 7, 3, Scheme(2, 2, 4)).weight
+    problem, weight = cases.make(rng, 7, 3, Scheme(2, 2, 4))
     phases = (
         Phase("init", 0, Errors(4.0, 0.4, 0.5), 1.0),
         Phase("refit", 1, Errors(3.0, 0.3, 0.4), 1.5),
@@ -36,9 +36,14 @@ def test_a_runs_document_by_hand(rng):
     assert run["trace"][4]["seconds"] == 4.0
     results.end_run(run, LayerState(weight, 1.0, phases))
     assert run["complete"]
+    assert "usage" not in run
+    results.add_weight(run, problem, weight)
     assert [sum(book) for book in run["usage"]] == [21, 21]
     assert run["usage"][0] == sorted(run["usage"][0], reverse=True)
     assert run["used"] == [sum(count > 0 for count in book) for book in run["usage"]]
+    assert len(run["row_errors"]) == 7
+    assert len(run["group_errors"]) == 3
+    assert sum(run["residuals"]["counts"]) == 7 * 12
     json.dumps(run, allow_nan=False)
 
 

@@ -66,6 +66,20 @@ def test_a_hessian_is_that_of_the_layers_inputs():
     assert ticks
 
 
+def test_hessians_of_several_layers_and_beginnings_are_those_of_each_alone():
+    model, windows = models.tiny_llama(), models.windows(7, 12)
+    begin = streams.start(model, windows)
+    block, arguments = model.model.layers[0], begin.arguments[0]
+    names, counts = ["mlp.down_proj", "self_attn.q_proj", "self_attn.o_proj"], [2, 3, 7]
+    found = streams.hessians(block, names, begin.hidden, arguments, counts)
+    assert list(found) == names
+    for name in names:
+        for count, hessian in zip(counts, found[name], strict=True):
+            alone = streams.hessian(block, name, begin.hidden[:count], arguments)
+            torch.testing.assert_close(hessian, alone)
+        assert not torch.allclose(found[name][0], found[name][2])
+
+
 def test_the_blocks_are_as_they_were():
     model = models.tiny_llama()
     windows = models.windows(2, 8)

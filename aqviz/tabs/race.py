@@ -1,4 +1,4 @@
-"""The comparison: controls at the side, what happened beside them, and the wiring between.
+"""The race: controls at the side, what happened beside them, and the wiring between.
 
 A page holds only the id of its job. Run hands an experiment to the store and from then on a timer
 asks for the job's state; closing the page stops the asking, not the job, and the link brings the id
@@ -10,30 +10,21 @@ from typing import Any
 
 import gradio as gr
 
+from aqviz import permalink
 from aqviz.jobs import Job
 from aqviz.tabs import panels
 from aqviz.tabs.actions import PREPARING, Core, check, first_facts, resume, start, visit
 from aqviz.tabs.board import Board, board_values, draw_board
 from aqviz.tabs.controls import Controls, blocks_of, draw_controls, projections_of
 from aqviz.tabs.form import OWN, Form
+from aqviz.tabs.links import ASKED, QUIET, asked_of, keep_address
+from aqviz.tabs.pins import draw_pinned
 from aqviz.tabs.show import show_recording
 from quantcore.errors import QuantcoreError
 from quantcore.search import SearchConfig
 
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
-SET_ADDRESS = """(query) => {
-  const url = new URL(location.href);
-  const theme = url.searchParams.get("__theme");
-  if (query) {
-    url.search = query;
-    if (theme) url.searchParams.set("__theme", theme);
-    history.replaceState(null, "", url);
-  }
-  return url.href;
-}"""
 
-
-def draw_compare(core: Core, page: gr.Blocks) -> None:
+def draw_race(core: Core, page: gr.Blocks) -> None:
     """The whole tab, inside `page`."""
     experiment, layers = core.first()
     form = Form.of(experiment, layers)
@@ -41,11 +32,13 @@ def draw_compare(core: Core, page: gr.Blocks) -> None:
         with gr.Column(elem_classes="controls card", min_width=300):
             controls = draw_controls(form, core.engine.models(), layers)
         with gr.Column(elem_classes="board", min_width=300):
-            board = draw_board(show_recording(core.recording))
+            board = draw_board(show_recording(core.recording), permalink.to_query(experiment))
+            draw_pinned(core, page, board)
     controls.facts.value = first_facts(core)
     _wire_controls(core, controls)
-    _wire_board(core, controls, board)
-    _wire_page(core, page, controls, board)
+    changed = _wire_board(core, controls, board)
+    visited = _wire_page(core, page, controls, board)
+    keep_address(board.query, board.repeat.link, visited, *changed)
 
 
 def _wire_controls(core: Core, controls: Controls) -> None:
@@ -72,7 +65,8 @@ def _wire_controls(core: Core, controls: Controls) -> None:
     )
 
 
-def _wire_board(core: Core, controls: Controls, board: Board) -> None:
+def _wire_board(core: Core, controls: Controls, board: Board) -> list[Any]:
+    """The events after which another job is shown."""
     outputs = [controls.alert, *board.outputs()]
 
     def begin(*values: Any) -> list[Any]:
@@ -93,15 +87,18 @@ def _wire_board(core: Core, controls: Controls, board: Board) -> None:
         return "" if core.ready.is_set() else panels.alert(PREPARING)
 
     asked = controls.run.click(patience, None, controls.alert, **QUIET)
-    _set_address(board, asked.then(begin, controls.inputs(), outputs, **QUIET))
-    _set_address(board, board.resume.click(go_on, board.job, outputs, **QUIET))
+    begun = asked.then(begin, controls.inputs(), outputs, **QUIET)
+    resumed = board.resume.click(go_on, board.job, outputs, **QUIET)
     board.cancel.click(stop, board.job, board.cancel, **QUIET)
     board.timer.tick(poll, [board.job, board.seen], board.outputs(), **QUIET)
+    return [begun, resumed]
 
 
-def _wire_page(core: Core, page: gr.Blocks, controls: Controls, board: Board) -> None:
-    def opened(request: gr.Request) -> list[Any]:
-        alert, form, job = visit(core, dict(request.query_params))
+def _wire_page(core: Core, page: gr.Blocks, controls: Controls, board: Board) -> Any:
+    """The event that opens a link."""
+
+    def opened(asked: str) -> list[Any]:
+        alert, form, job = visit(core, asked_of(asked))
         return [alert, *_form_values(core, form), *board_values(core, job)]
 
     def prepared(*values: Any) -> list[Any]:
@@ -110,17 +107,15 @@ def _wire_page(core: Core, page: gr.Blocks, controls: Controls, board: Board) ->
 
     inputs = controls.inputs()
     known = [controls.block, controls.projection, controls.facts, controls.alert]
-    visited = page.load(opened, None, [controls.alert, *inputs, *board.outputs()], **QUIET)
-    _set_address(board, visited).then(prepared, inputs, known, **QUIET)
+    every = [controls.alert, *inputs, *board.outputs()]
+    visited = page.load(opened, gr.Textbox(visible="hidden"), every, js=ASKED, **QUIET)
+    visited.then(prepared, inputs, known, **QUIET)
+    return visited
 
 
 def default_width(search: str) -> int:
     """The beam that a search has where nobody chooses another."""
     return SearchConfig(search).kept
-
-
-def _set_address(board: Board, event: Any) -> Any:
-    return event.then(None, board.query, board.link, js=SET_ADDRESS, **QUIET)
 
 
 def _guarded(core: Core, act: Callable[[], Job | None]) -> list[Any]:

@@ -1,0 +1,49 @@
+"""Pieces that every tab is made of: a figure with its words, HTML, what can be repeated."""
+
+from typing import Any, NamedTuple
+
+import gradio as gr
+
+from aqviz import text
+from aqviz.plot_host import plot
+
+
+class Repeat(NamedTuple):
+    """The boxes that say how to get the same again."""
+
+    command: gr.Textbox
+    python: gr.Textbox
+    link: gr.Textbox
+
+
+def html(value: str, elem_id: str | None = None, **more: Any) -> gr.HTML:
+    """HTML of our own, with the page's look."""
+    return gr.HTML(value, elem_id=elem_id, apply_default_css=False, **more)
+
+
+def figure_card(name: str, value: str) -> gr.HTML:
+    """A figure with its title and caption, the words of that name; its host is "plot-" + name."""
+    words = text.read(name)
+    with gr.Column(elem_classes="card figure", min_width=300):
+        html(f"<h2>{words.title}</h2>")
+        view = plot(value, name)
+        gr.Markdown(words.body, elem_classes="caption")
+    return view
+
+
+def copied(label: str, elem_id: str, value: str, lines: int) -> gr.Textbox:
+    """Text to take away."""
+    return gr.Textbox(
+        value, label=label, lines=lines, interactive=False, buttons=["copy"], elem_id=elem_id
+    )
+
+
+def repeat_card(prefix: str, command: str, python: str) -> Repeat:
+    """Command, Python and link of a view; ids begin with the prefix."""
+    with gr.Column(elem_classes="card repeat"):
+        html("<h2>Repeat, keep, share</h2>")
+        return Repeat(
+            copied("The same on the command line", f"{prefix}-command", command, lines=2),
+            copied("The same in Python", f"{prefix}-python", python, lines=4),
+            copied("Link to this view", f"{prefix}-link", "", lines=1),
+        )

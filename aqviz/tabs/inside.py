@@ -1,0 +1,131 @@
+"""Inside a weight: a recorded layer opened group by group, its bytes, and a product by look-up."""
+
+from typing import Any
+
+import gradio as gr
+
+from aqviz import inside, text, theme
+from aqviz.inside import Example
+from aqviz.tabs import inside_numbers
+from aqviz.tabs.actions import Core
+from aqviz.tabs.cards import figure_card, html, repeat_card
+from aqviz.tabs.inside_show import Inside, about, command, kept, show
+from aqviz.tabs.links import QUIET, wire
+
+MISSING = "No weight was recorded for this page; `python -m aqviz.record inside` makes one."
+FIRST = Inside()
+PLAY, PAUSE = "Play", "Pause"
+BEAT = 0.7  # seconds a step while playing
+STILL = "(label, step) => [label, step, matchMedia('(prefers-reduced-motion: reduce)').matches]"
+SCHEMES = ("1x8g8", "2x6g8", "2x8g8", "3x8g8", "4x8g8", "2x5g4", "1x12g8", "1x16g8")
+
+
+def draw_inside(core: Core, page: gr.Blocks) -> None:
+    """The whole tab, inside `page`."""
+    words, example = text.read("inside"), inside.read()
+    html(f"<h2>{words.title}</h2>")
+    gr.Markdown(words.body, elem_classes="lead")
+    if example is None:
+        gr.Markdown(MISSING)
+        return
+    first = show(example, FIRST)
+    with gr.Row(elem_classes="page", equal_height=False):
+        with gr.Column(elem_classes="controls card", min_width=300):
+            chosen = _draw_choice(example)
+            alert = html("", "inside-alert")
+        with gr.Column(elem_classes="board", min_width=300):
+            mapped = figure_card("inside_map", first.map)
+            group = figure_card("inside_group", first.group)
+            with gr.Column(elem_classes="card"):
+                title, body = text.read("inside_numbers")
+                html(f"<h2>{title}</h2>")
+                gr.Markdown(body, elem_classes="caption")
+                bits = html(first.bits)
+                numbers = html(first.numbers, "inside-numbers", js_on_load=inside_numbers.JS)
+            with gr.Row(elem_classes="card dial"):
+                scheme = _draw_scheme()
+            counted = figure_card("inside_bytes", first.bytes)
+            with gr.Row(elem_classes="card dial"):
+                step, play = _draw_steps(example)
+            tables = figure_card("inside_tables", first.tables)
+            counts = figure_card("inside_counts", first.counts)
+            repeat = repeat_card("inside", command(example), first.python)
+    outputs = [alert, mapped, group, bits, numbers, counted, tables, counts, repeat.python]
+    controls = [*chosen, scheme, step]
+    wire(page, "inside", Inside, controls, lambda state: show(example, state), outputs, repeat.link)
+    mapped.select(picked, None, chosen[1:], **QUIET)
+    _wire_play(step, play, example.groups)
+
+
+def picked(event: gr.EventData) -> tuple[int, int]:
+    """Row and group of a cell that was clicked."""
+    return int(event._data["y"]), int(event._data["x"])
+
+
+def press(label: str, step: int | float, still: bool, groups: int) -> tuple[int, bool, str]:
+    """Step, whether the clock runs and the button's label after a press.
+
+    Where motion is not wanted Play goes to the last step at once; at the last step it begins anew.
+    """
+    last = groups - 1
+    if label == PAUSE:
+        return int(step), False, PLAY
+    if still:
+        return last, False, PLAY
+    return (0 if step >= last else int(step)), True, PAUSE
+
+
+def advance(step: int | float, groups: int) -> tuple[int, bool, str]:
+    """The same after a beat."""
+    following = min(int(step) + 1, groups - 1)
+    more = following < groups - 1
+    return following, more, PAUSE if more else PLAY
+
+
+def _draw_choice(example: Example) -> list[Any]:
+    """Initialiser, row and group, and what the example is."""
+    html(about(example))
+    inits = [(theme.style(name).label, name) for name in example.versions]
+    chosen = [
+        gr.Radio(inits, value=FIRST.init, label="Initialiser", elem_id="inside-init"),
+        _slider("Row (output)", "row", FIRST.row, example.rows),
+        _slider("Group of inputs", "group", FIRST.group, example.groups),
+    ]
+    html(kept(example))
+    return chosen
+
+
+def _draw_scheme() -> gr.Dropdown:
+    return gr.Dropdown(
+        SCHEMES,
+        value=FIRST.scheme,
+        label="Scheme, for the bytes and the counts below",
+        info="codebooks x bits a code, g weights a group; write your own, such as 2x7g8",
+        allow_custom_value=True,
+        elem_id="inside-scheme",
+    )
+
+
+def _draw_steps(example: Example) -> tuple[gr.Slider, gr.Button]:
+    step = _slider("Step: the group that is added", "step", FIRST.step, example.groups)
+    return step, gr.Button(PLAY, elem_id="inside-play", scale=0, min_width=110)
+
+
+def _slider(label: str, name: str, value: int, count: int) -> gr.Slider:
+    return gr.Slider(0, count - 1, value, step=1, label=label, elem_id=f"inside-{name}")
+
+
+def _wire_play(step: gr.Slider, play: gr.Button, groups: int) -> None:
+    timer, still = gr.Timer(BEAT, active=False), gr.Checkbox(visible="hidden")
+    moved = [step, timer, play]
+
+    def pressed(label: str, at: int | float, without_motion: bool) -> list[Any]:
+        place, runs, words = press(label, at, without_motion, groups)
+        return [place, gr.Timer(active=runs), words]
+
+    def ticked(at: int | float) -> list[Any]:
+        place, runs, words = advance(at, groups)
+        return [place, gr.Timer(active=runs), words]
+
+    play.click(pressed, [play, step, still], moved, js=STILL, **QUIET)
+    timer.tick(ticked, step, moved, **QUIET)

@@ -1,0 +1,169 @@
+"""What the Inside tab shows of a state: every output's value, no component."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from html import escape
+from typing import NamedTuple
+
+from aqviz import permalink, theme
+from aqviz.figures.inside_bytes import draw_bytes, view_bytes
+from aqviz.figures.inside_counts import draw_counts, view_counts
+from aqviz.figures.inside_group import GroupView, draw_group, view_group
+from aqviz.figures.inside_map import draw_map, view_map
+from aqviz.figures.inside_tables import draw_tables, view_tables
+from aqviz.inside import Example
+from aqviz.recordings import experiment_of
+from aqviz.tabs import inside_numbers, panels
+from quantcore.errors import InputError
+from quantcore.ledger import plan
+from quantcore.weight import Scheme
+
+KEPT = 64  # drawings of each kind that are kept: a step of Play changes only one
+PYTHON = """from quantcore import results
+from quantcore.experiment import Experiment, run
+
+experiment = Experiment(layer={layer!r}, perplexity_windows=0)
+run(experiment, lambda progress, document: None)  # its weights are kept
+weight = results.load_weight(results.weight_path(experiment.key(), {init!r}, seed=0))
+print(weight.codes[{row}, {group}], weight.dense()[{row}, {first}:{last}])"""
+
+
+@dataclass(frozen=True)
+class Inside:
+    """What is open.
+
+    Attributes:
+        init: Whose weight.
+        row: A row of it.
+        group: A group of that row.
+        scheme: The scheme whose bytes and counts are shown.
+        step: The group that the product by look-up has come to.
+    """
+
+    init: str = "oa-em"
+    row: int = 74  # where the weights' error and the output's disagree
+    group: int = 28
+    scheme: str = "2x8g8"
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("row", "group", "step"):
+            if getattr(self, name) < 0:
+                raise InputError(f"the {name} must be at least 0, got {getattr(self, name)}")
+        Scheme.parse(self.scheme)
+
+
+class Shown(NamedTuple):
+    """The value of every output, in the page's order; figures as JSON."""
+
+    map: str
+    group: str
+    bits: str
+    numbers: str
+    bytes: str
+    tables: str
+    counts: str
+    python: str
+
+
+def show(example: Example, state: Inside) -> Shown:
+    """The outputs of a state.
+
+    Raises:
+        InputError: the example has no such initialiser, row or group, or the scheme does not fit.
+    """
+    _check(example, state)
+    init, row, group = state.init, state.row, state.group
+    view, drawn = _group(example, row, group)
+    return Shown(
+        map=_map(example, init, row, group),
+        group=drawn,
+        bits=inside_numbers.stored_bits(view),
+        numbers=inside_numbers.numbers(view, init),
+        bytes=_bytes(example, state.scheme),
+        tables=_tables(example, init, row, state.step),
+        counts=_counts(example, state.scheme),
+        python=_python(example, state),
+    )
+
+
+def command(example: Example) -> str:
+    """The command that makes the recorded weights again."""
+    return permalink.command(experiment_of(example.facts["config"]))
+
+
+def about(example: Example) -> str:
+    """The layer, how it was quantized and what that cost."""
+    facts, layer = example.facts, example.layer
+    config = experiment_of(facts["config"])
+    losses = ", ".join(
+        f"{theme.style(init).label} {100 * loss:#.3g} %" for init, loss in facts["errors"].items()
+    )
+    words = (
+        f"{layer.name} · {layer.out} × {layer.columns} · {config.scheme} · "
+        f"{theme.SEARCHES[config.search]} · error of the whole layer: {losses}"
+    )
+    return f'<p class="about">{escape(words)}</p>'
+
+
+def kept(example: Example) -> str:
+    """What is kept of the layer, and where it is from."""
+    facts = example.facts
+    return (
+        f'<p class="note">Rows 0 to {example.rows - 1} of the layer’s {example.layer.out} are kept '
+        f"here, and the inputs of one token of other text: “… {escape(facts['context'])}"
+        f"<b>{escape(facts['token'])}</b>”. {panels.provenance(facts)}</p>"
+    )
+
+
+def _check(example: Example, state: Inside) -> None:
+    if state.init not in example.versions:
+        known = " or ".join(example.versions)
+        raise InputError(f"the initialiser must be {known} here, got {state.init!r}")
+    for name, count in (("row", example.rows), ("group", example.groups), ("step", example.groups)):
+        given = getattr(state, name)
+        if given >= count:
+            raise InputError(f"the {name} must be 0 to {count - 1} here, got {given}")
+
+
+@lru_cache(maxsize=KEPT)
+def _map(example: Example, init: str, row: int, group: int) -> str:
+    total = example.totals[init][row].item()
+    return theme.to_json(draw_map(view_map(example.errors(init), init, total, row, group)), "map")
+
+
+@lru_cache(maxsize=KEPT)
+def _group(example: Example, row: int, group: int) -> tuple[GroupView, str]:
+    view = view_group(example.weight, example.blocks[group], example.versions, row, group)
+    return view, theme.to_json(draw_group(view), f"{row} {group}")
+
+
+@lru_cache(maxsize=KEPT)
+def _bytes(example: Example, scheme: str) -> str:
+    chosen, model = Scheme.parse(scheme), example.model
+    view = view_bytes(chosen, example.layer, model, plan(model, chosen))
+    return theme.to_json(draw_bytes(view), "bytes")
+
+
+@lru_cache(maxsize=KEPT)
+def _counts(example: Example, scheme: str) -> str:
+    view = view_counts(Scheme.parse(scheme), example.layer.out, example.layer.columns)
+    return theme.to_json(draw_counts(view), scheme)
+
+
+def _tables(example: Example, init: str, row: int, step: int) -> str:
+    weight = example.versions[init]
+    view = view_tables(example.weight[row], example.inputs, weight, init, row, step)
+    return theme.to_json(draw_tables(view), f"{init} {row}")
+
+
+def _python(example: Example, state: Inside) -> str:
+    size = example.blocks.shape[1]
+    return PYTHON.format(
+        layer=example.layer.name,
+        init=state.init,
+        row=state.row,
+        group=state.group,
+        first=state.group * size,
+        last=(state.group + 1) * size,
+    )

@@ -1,0 +1,93 @@
+"""The Perplexity tab: what quantizing every layer costs a model, from recorded evaluations."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import gradio as gr
+
+from aqviz import evaluations, text
+from aqviz.evaluations import ORIGINAL, PREFIX, Model
+from aqviz.figures import tokens
+from aqviz.plot_host import plot
+from aqviz.tabs.actions import Core
+from aqviz.tabs.cards import figure_card, html, repeat_card
+from aqviz.tabs.links import wire
+from aqviz.tabs.perplexity_show import Perplexity, Shown, show, shown
+
+FIRST = Perplexity()
+
+
+def draw_perplexity(core: Core, page: gr.Blocks) -> None:
+    """The whole tab, inside `page`; it shows recordings and runs nothing."""
+    words, first = text.read("whole_models"), shown(FIRST, evaluations.read(FIRST.recording))
+    html(f"<h2>{words.title}</h2>")
+    gr.Markdown(words.body, elem_classes="lead")
+    with gr.Column(elem_classes="card"):
+        controls = _draw_controls()
+        alert, about = html("", "perplexity-alert"), html(first.about)
+        verdicts = html(first.verdicts, "perplexity-verdicts")
+    with gr.Row(elem_classes="figures"):
+        models, pairs = figure_card("models", first.models), figure_card("pairs", first.pairs)
+    read, bars = _draw_text(first)
+    with gr.Row(elem_classes="figures"):
+        kl, tuning = figure_card("kl", first.kl), figure_card("tuning", first.tuning)
+    worst = _draw_card("The worst tokens", first.worst, "perplexity-worst")
+    replies = _draw_card("What the models say", first.replies, "perplexity-replies")
+    repeat = repeat_card("perplexity", first.command, first.python)
+    figures = [models, pairs, kl, tuning, read, bars]
+    outputs = [alert, about, verdicts, *figures, worst, replies, repeat.command, repeat.python]
+    wire(page, "perplexity", Perplexity, controls, show, outputs, repeat.link)
+
+
+def choices(found: Iterable[dict[str, Model]]) -> list[tuple[str, str]]:
+    """Label and key of every model of any recording, the original first."""
+    labels = {key: model.label for models in found for key, model in models.items()}
+    return [(label, key) for key, label in labels.items()]
+
+
+def _draw_controls() -> list[Any]:
+    """Recording, model, what it is compared with, and the window of the text."""
+    documents = {name: evaluations.read(name) for name in evaluations.names()}
+    models = choices(evaluations.models(document) for document in documents.values())
+    windows = max([2, *map(tokens.count, documents.values())])
+    with gr.Row(elem_classes="wide-choice"):
+        return [
+            gr.Dropdown(
+                [(name.removeprefix(PREFIX), name) for name in documents],
+                value=FIRST.recording if FIRST.recording in documents else None,
+                label="Scheme",
+                elem_id="perplexity-recording",
+            ),
+            gr.Dropdown(
+                [(label, key) for label, key in models if key != ORIGINAL],
+                value=FIRST.model if any(key == FIRST.model for _, key in models) else None,
+                label="Model",
+                elem_id="perplexity-model",
+            ),
+            gr.Dropdown(
+                models or [(ORIGINAL, ORIGINAL)],
+                value=FIRST.beside,
+                label="Compared with",
+                elem_id="perplexity-beside",
+            ),
+            gr.Slider(
+                1, windows, 1, step=1, label="Window of the text", elem_id="perplexity-window"
+            ),
+        ]
+
+
+def _draw_text(first: Shown) -> tuple[gr.HTML, gr.HTML]:
+    """The coloured text over its bars, in one card."""
+    words = text.read("tokens")
+    with gr.Column(elem_classes="card figure"):
+        html(f"<h2>{words.title}</h2>")
+        read = html(first.text, "perplexity-text")
+        bars = plot(first.tokens, "tokens")
+        gr.Markdown(words.body, elem_classes="caption")
+    return read, bars
+
+
+def _draw_card(title: str, value: str, elem_id: str) -> gr.HTML:
+    with gr.Column(elem_classes="card"):
+        html(f"<h2>{title}</h2>")
+        return html(value, elem_id)

@@ -1,0 +1,58 @@
+"""Pinned runs under the race: kept by the ids of their jobs, which the link carries."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from aqviz import recordings, theme
+from aqviz.figures.pins import LETTERS, draw_pins, view_pins
+from aqviz.tabs.actions import Core
+from aqviz.tabs.board import Board
+from aqviz.tabs.cards import figure_card
+from aqviz.tabs.links import ASKED, QUIET, asked_of
+
+KEEP = """(pins) => {
+  const url = new URL(location.href);
+  if (pins) url.searchParams.set("pins", pins);
+  else url.searchParams.delete("pins");
+  history.replaceState(null, "", url);
+}"""
+
+
+def draw_pinned(core: Core, page: gr.Blocks, board: Board) -> None:
+    """The figure of pinned runs, the button that clears it, and their wiring."""
+    pins = gr.Textbox(visible="hidden", elem_id="pins")
+    with gr.Column(visible=False, elem_classes="board") as column:
+        view = figure_card("pins", _drawn(core, ()))
+        clear = gr.Button("Remove all pins", elem_id="unpin", size="sm")
+
+    def shown(ids: Sequence[str]) -> list[Any]:
+        return [",".join(ids), gr.update(visible=bool(ids)), _drawn(core, ids)]
+
+    def add(so_far: str, job: str) -> list[Any]:
+        return shown(pinned(core, so_far, job or recordings.FIRST))
+
+    def opened(asked: str) -> list[Any]:
+        return shown(pinned(core, asked_of(asked).get("pins", ""), ""))
+
+    outputs = [pins, column, view]
+    events = [
+        board.pin.click(add, [pins, board.job], outputs, **QUIET),
+        clear.click(lambda: shown(()), None, outputs, **QUIET),
+        page.load(opened, gr.Textbox(visible="hidden"), outputs, js=ASKED, **QUIET),
+    ]
+    for event in events[:2]:
+        event.then(None, pins, None, js=KEEP, **QUIET)
+
+
+def pinned(core: Core, so_far: str, job: str) -> tuple[str, ...]:
+    """The ids of the pins with one more, as far as they are known here; the last ones stay."""
+    known = [one for one in dict.fromkeys([*so_far.split(","), job]) if one and core.document(one)]
+    return tuple(known[-len(LETTERS) :])
+
+
+def _drawn(core: Core, ids: Sequence[str]) -> str:
+    documents = {one: core.document(one) for one in ids}
+    races = {one: found for one, found in documents.items() if found and "runs" in found}
+    return theme.to_json(draw_pins(view_pins(races)), ",".join(ids))

@@ -1,0 +1,144 @@
+"""The Inside tab in a real Chromium: links, clicks, the keyboard, Play, a phone."""
+
+import pytest
+from documents import document, engine
+
+from aqviz import app, recordings
+from aqviz.tabs.inside import draw_inside
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+FIGURES = ("inside_map", "inside_group", "inside_bytes", "inside_tables", "inside_counts")
+
+
+@pytest.fixture
+def address(serve, tmp_path, monkeypatch):
+    """The app with this tab beside the first one."""
+    monkeypatch.setattr(recordings, "read", lambda *_: document())
+    tabs = {"race": app.TABS["race"], "inside": ("Inside", draw_inside)}
+    monkeypatch.setattr(app, "TABS", tabs)
+    core = app.make_core(engine(), tmp_path / "jobs")
+    yield serve(core)
+    core.store.close()
+
+
+@pytest.fixture
+def visit(chromium, address):
+    """Opens the tab by a link; errors and requests elsewhere must not happen."""
+    faults, opened = [], []
+
+    def open_page(query="", width=1440, motion="no-preference"):
+        context = chromium.new_context(
+            viewport={"width": width, "height": 900}, reduced_motion=motion
+        )
+        opened.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda said: said.type == "error" and faults.append(said.text))
+        page.on(
+            "request",
+            lambda asked: (
+                asked.url.startswith((address, "data:", "blob:")) or faults.append(asked.url)
+            ),
+        )
+        page.goto(f"{address}/?v=1&view=inside&{query}")
+        page.wait_for_selector("#plot-inside_counts .main-svg", timeout=60_000)
+        page.wait_for_function("document.querySelector('#inside-link :is(input, textarea)').value")
+        return page
+
+    yield open_page
+    for context in opened:
+        context.close()
+    assert faults == []
+
+
+def told(page, name: str) -> str:
+    return page.inner_text(f"#plot-{name} .told")
+
+
+def wait_told(page, name: str, words: str) -> None:
+    page.wait_for_function(
+        "([name, words]) => document.querySelector(`#plot-${name} .told`)"
+        ".textContent.includes(words)",
+        arg=[name, words],
+        timeout=30_000,
+    )
+
+
+def value(page, name: str) -> str:
+    return page.locator(f"#inside-{name} input[type=number]").input_value()
+
+
+def test_a_link_opens_the_group_it_names(visit):
+    page = visit("init=greedy&row=5&group=7&scheme=2x6g8&step=12")
+    wait_told(page, "inside_group", "Row 5, group 7")
+    wait_told(page, "inside_map", "with greedy: row 5, group 7")
+    wait_told(page, "inside_bytes", "Scheme 2x6 g8: 1.50 bits")
+    wait_told(page, "inside_tables", "Row 5 with greedy, group 12 of 72")
+    assert (value(page, "row"), value(page, "group"), value(page, "step")) == ("5", "7", "12")
+    for name in FIGURES:
+        image = page.locator(f"#plot-{name} [role=img]")
+        assert len(image.get_attribute("aria-label")) > 40
+    link = page.locator("#inside-link").locator("input, textarea").first.input_value()
+    assert "row=5&group=7&scheme=2x6g8&step=12" in link
+
+
+def test_a_click_on_the_map_opens_the_group_and_the_address_says_so(visit):
+    page = visit()
+    plot = page.locator("#plot-inside_map .nsewdrag").first
+    plot.scroll_into_view_if_needed()
+    area = plot.bounding_box()
+    page.mouse.click(area["x"] + 0.25 * area["width"], area["y"] + 0.25 * area["height"])
+    page.wait_for_function("new URLSearchParams(location.search).has('row')", timeout=30_000)
+    row, group = value(page, "row"), value(page, "group")
+    assert abs(int(row) - 48) <= 2
+    assert abs(int(group) - 18) <= 1
+    wait_told(page, "inside_group", f"Row {row}, group {group},")
+    page.wait_for_function(f"location.search.includes('row={row}&group={group}')")
+
+
+def test_a_number_tells_its_arithmetic_to_the_keyboard_and_the_pointer(visit):
+    page = visit()
+    first = page.locator("#inside-numbers tbody button").first
+    first.focus()
+    assert "word" in page.inner_text("#inside-numbers .arithmetic")
+    for _ in range(3):
+        page.keyboard.press("ArrowRight")
+    assert "×" in page.inner_text("#inside-numbers .arithmetic")
+    page.keyboard.press("ArrowDown")
+    focused = page.evaluate("document.activeElement.dataset.told")
+    assert page.inner_text("#inside-numbers .arithmetic") == focused
+    page.locator("#inside-numbers tfoot button").click()
+    assert page.locator("#inside-numbers [aria-current]").count() == 1
+    assert page.locator("#inside-numbers button[tabindex='0']").count() == 1
+
+
+def test_play_goes_on_by_itself_until_it_is_paused(visit):
+    page = visit("step=3")
+    wait_told(page, "inside_tables", "group 3 of 72")
+    page.get_by_role("button", name="Play", exact=True).click()
+    wait_told(page, "inside_tables", "group 5 of 72")
+    page.get_by_role("button", name="Pause", exact=True).click()
+    page.get_by_role("button", name="Play", exact=True).wait_for()
+    page.wait_for_timeout(1_500)
+    stopped = value(page, "step")
+    page.wait_for_timeout(1_500)
+    assert value(page, "step") == stopped
+
+
+def test_where_motion_is_not_wanted_play_goes_to_the_end(visit):
+    page = visit(motion="reduce")
+    page.get_by_role("button", name="Play", exact=True).click()
+    wait_told(page, "inside_tables", "group 71 of 72")
+
+
+def test_a_scheme_that_does_not_fit_is_a_sentence(visit):
+    page = visit("scheme=2x8g7")
+    page.wait_for_selector("#inside-alert [role=alert]", timeout=30_000)
+    assert "do not divide into groups of 7" in page.inner_text("#inside-alert")
+
+
+def test_a_phone_needs_no_sideways_scroll(visit):
+    page = visit(width=360)
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") == 0
