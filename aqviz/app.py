@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aqviz import recordings, report, text
+from aqviz import recordings, report
 from aqviz.engine import Document, Engine
 from aqviz.jobs import JobStore
 from aqviz.plot_host import script_route
@@ -108,12 +108,11 @@ def make_core(engine: Engine | None = None, folder: Path | None = None) -> Core:
 
 def build(core: Core) -> gr.Blocks:
     """The page."""
-    lead = text.read("lead")
     demo = gr.Blocks(title="aqviz", fill_width=True, analytics_enabled=False)
     with demo:
         with gr.Row(elem_classes="top", equal_height=False):
             gr.HTML(
-                '<p class="brand">aqviz</p>',
+                '<h1 class="brand">aqviz</h1>',
                 js_on_load=(HERE / "views.js").read_text(encoding="utf-8"),
                 apply_default_css=False,
             )
@@ -123,8 +122,6 @@ def build(core: Core) -> gr.Blocks:
                 elem_id="theme",
                 apply_default_css=False,
             )
-        gr.HTML(f"<h1>{lead.title}</h1>", apply_default_css=False)
-        gr.Markdown(lead.body, elem_classes="lead")
         with gr.Tabs(elem_id="views"):
             for view, (title, draw) in TABS.items():
                 with gr.Tab(title, id=view, elem_id=f"view-{view}"):

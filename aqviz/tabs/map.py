@@ -22,7 +22,7 @@ from aqviz.tabs.search import SearchState
 from aqviz.tabs.study import StudyView, draw_runner, wire_study
 from aqviz.tabs.tables import Anchor, sortable, table
 from quantcore.blocks import LayerInfo
-from quantcore.errors import InputError
+from quantcore.errors import InputError, QuantcoreError
 from quantcore.experiment import Experiment
 from quantcore.grid import Survey
 from quantcore.weight import Scheme
@@ -166,7 +166,12 @@ def layer_table(state: MapState, found: Sequence[Place]) -> str:
 
 def _layers(core: Core, model: str) -> list[LayerInfo]:
     """The model's layers; none while the program prepares, which the page does not wait for."""
-    return list(core.layers(model).values()) if core.ready.is_set() else []
+    if not core.ready.is_set():
+        return []
+    try:
+        return list(core.layers(model).values())
+    except QuantcoreError:  # Run says what is wrong with the model
+        return []
 
 
 def _cell(key: str, value: float | None) -> float | None:

@@ -1,5 +1,6 @@
 import os
 import shutil
+import socket
 
 import pytest
 from documents import document, engine
@@ -17,6 +18,13 @@ def core(tmp_path, monkeypatch):
     made.store.close()
 
 
+def free_port() -> int:
+    """A port nobody listens on; looking for one itself, Gradio leaves a socket open."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 @pytest.fixture
 def serve():
     """Serves a core in this process and gives the address; closed at the end."""
@@ -32,6 +40,7 @@ def serve():
             quiet=True,
             ssr_mode=False,
             server_name="127.0.0.1",
+            server_port=free_port(),
         )
         return url.rstrip("/")
 

@@ -64,6 +64,7 @@ def test_every_combination_is_run_once(small):
         shrinkages=(0.0, 0.5),
         seeds=(4,),
     )
+    assert dials.tokens == (48, 96)
     document = survey.run(dials, ignore)
     assert all(run["complete"] for run in document["runs"])
     seen = [tuple(run[name] for name in grid.Cell._fields) for run in document["runs"]]
@@ -186,16 +187,21 @@ def test_stopping_keeps_what_there_is_and_the_next_run_goes_on(small):
         survey.run(dials, stop)
     assert [run["complete"] for run in kept["runs"]] == [True] * 5 + [False]
     before = json.dumps(kept)
-    begun, first = set(), {}
+    begun, first = {}, {}
 
     def watch(told, document):
-        begun.add(told.stage)
+        begun.setdefault(told.stage, told.done)
         first.update(first or json.loads(json.dumps(document)))
 
     again = survey.run(dials, watch, kept)
     assert json.dumps(kept) == before
     assert first["runs"] == kept["runs"][:5]  # kept from the very beginning
     assert not any(stage.startswith(Q) for stage in begun)
+    seconds = grid.plan(dials).seconds
+    done = [grid.Cell(*(run[name] for name in grid.Cell._fields)) for run in kept["runs"][:5]]
+    before_runs = seconds["load model"] + seconds["Hessians of block 1"]
+    went_on = min(told for stage, told in begun.items() if stage.startswith(DOWN))
+    assert went_on == pytest.approx(before_runs + sum(seconds[cell.stage] for cell in done))
     assert [run["error"] for run in again["runs"]] == [run["error"] for run in whole["runs"]]
     assert again["runs"][:5] == kept["runs"][:5]  # seconds too: not run again
     assert again["layers"] == whole["layers"]
