@@ -46,6 +46,7 @@ function draw() {
     name(layout.meta.alt);
     gd.removeAllListeners("plotly_click");
     gd.on("plotly_click", clicked);
+    gd.dataset.drawn = layout.meta.alt;
   });
   told.textContent = layout.meta.alt;
   showTools(layout.meta.table);

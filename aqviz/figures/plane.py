@@ -163,12 +163,13 @@ def _alt(document: dict[str, Any], ways: tuple[Way, ...]) -> str:
 
 
 def _scale(surface: tuple[tuple[float, ...], ...]) -> dict[str, Any]:
-    """A colour bar in percent: 1, 2, 5, 10 ... where the surface has them."""
+    """A colour bar in percent, with as few round numbers as the surface spans."""
     low, high = min(map(min, surface)), max(map(max, surface))
-    marks = [m * 10.0**e for e in range(-4, 5) for m in (1, 2, 5)]
-    shown = [mark for mark in marks if low <= math.log10(mark) <= high]
-    if len(shown) < 2:
-        shown = [float(f"{10**value:.3g}") for value in (low, high)]
+    for mantissas in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 5, 7), tuple(n / 10 for n in range(10, 100))):
+        marks = [m * 10.0**e for e in range(-4, 5) for m in mantissas]
+        shown = [mark for mark in marks if low <= math.log10(mark) <= high]
+        if len(shown) > 2:
+            break
     return {
         "title": {"text": "error, %", "side": "top"},
         "tickvals": [math.log10(mark) for mark in shown],

@@ -10,7 +10,7 @@ from typing import Any
 
 import gradio as gr
 
-from aqviz import notebook, permalink, theme
+from aqviz import notebook, permalink, text, theme
 from aqviz.engine import Document
 from aqviz.figures.line import draw_line, view_line
 from aqviz.figures.plane import CODES, draw_plane, view_plane
@@ -95,7 +95,9 @@ class Basins:
 
 def draw_basins(core: Core, page: gr.Blocks) -> None:
     """The whole tab."""
-    first = Basins()
+    first, words = Basins(), text.read(VIEW)
+    html(f"<h2>{words.title}</h2>")
+    gr.Markdown(words.body, elem_classes="lead")
     with gr.Row(elem_classes="page", equal_height=False):
         with gr.Column(elem_classes="controls card", min_width=300):
             controls = _controls(first)

@@ -46,7 +46,7 @@ class Visit:
 @pytest.fixture
 def slow_core(tmp_path, monkeypatch):
     monkeypatch.setattr(recordings, "read", lambda *_: document())
-    made = app.make_core(engine(pause=0.1), tmp_path / "jobs")
+    made = app.make_core(engine(pause=0.2), tmp_path / "jobs")
     yield made
     made.store.close()
 
@@ -279,7 +279,7 @@ def test_a_real_layer_of_the_packaged_model(chromium, serve, tmp_path):
         run(page)
         page.wait_for_selector("#status .status.done", timeout=240_000)
         made = core.store.find(
-            core.store.get(page.input_value("#job textarea")).experiment
+            core.store.get(page.input_value("#job textarea")).config
         ).document
     finally:
         context.close()

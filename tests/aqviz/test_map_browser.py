@@ -62,7 +62,7 @@ def visit(request, chromium, serve, made):
 
 
 def drawn(page, name: str) -> None:
-    page.wait_for_selector(f"#plot-{name} .main-svg")
+    page.wait_for_selector(f"#plot-{name} .plot[data-drawn] .main-svg")
 
 
 def test_a_click_and_a_link_choose_a_layer(visit):

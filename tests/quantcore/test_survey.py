@@ -228,6 +228,12 @@ def test_runs_of_another_survey_are_not_kept(small):
     assert {len(run["trace"]) for run in found["runs"]} != {1}
 
 
+def test_facts_of_another_survey_are_not_kept(small):
+    facts = replace(small, inits=())
+    other = survey.run(replace(facts, schemes=(Scheme(2, 2, 8),)), ignore)
+    assert list(survey.run(facts, ignore, other)["layers"][Q]["block_share"]) == ["4"]
+
+
 def test_progress_goes_forward_to_the_end(small):
     seen = []
     dials = replace(small, layers=(Q, "2.mlp.up_proj"))

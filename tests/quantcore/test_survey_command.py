@@ -66,7 +66,7 @@ def test_facts_alone(run, tmp_path):
     text = ["--text", tmp_path / "text.txt", "--window", 12, "--heldout-tokens", 48]
     code, out, _ = run(
         "--model", folder, *text, "--calibration-tokens", 96, "--facts", "--json", path,
-        "--layer", "0.mlp.up_proj", "--layer", "2.self_attn.k_proj", "--scheme", "2x8g8",
+        "--layer", "0.mlp.up_proj", "--layer", "2.self_attn.k_proj", "--scheme", "2x2g8",
     )  # fmt: skip
     assert code == 0
     document = json.loads(path.read_text())
