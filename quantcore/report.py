@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from quantcore import entries, evaluation, store
+from quantcore import entries, evaluation, store, survey
 from quantcore.errors import InputError
 from quantcore.results import Document
 from quantcore.weight import Scheme
@@ -113,12 +113,15 @@ def _frame(
 def _rows(name: str, document: Document) -> Iterable[Row]:
     if document.get("kind") == evaluation.KIND:
         return _evaluated(document)
+    if document.get("kind") == survey.KIND:
+        return _surveyed(document)
     if "runs" in document:
         return _layers(document)
     if {"plan", "ledger"} <= document.keys():
         return [_made(document)]
     raise InputError(
-        f"{name} is no result that is known here; give what layer, quantize, tune or evaluate wrote"
+        f"{name} is no result that is known here; give what layer, survey, quantize, tune or "
+        "evaluate wrote"
     )
 
 
@@ -181,6 +184,24 @@ def _layers(document: Document) -> Iterable[Row]:
             "heldout_relative_error": run["heldout_relative_error"],
             "measured_on": None if run["perplexity"] is None else text,
             **_perplexity(run["perplexity"]),
+            "seconds": run["seconds"]["total"],
+        }
+
+
+def _surveyed(document: Document) -> Iterable[Row]:
+    """Every run of a survey."""
+    model = document["model"]
+    for run in document["runs"]:
+        yield {
+            "model": None if model is None else model["name"],
+            "layer": run["layer"],
+            "scheme": str(Scheme.parse(run["scheme"])),
+            "bits": run["bits_per_weight"],
+            "init": run["init"],
+            "search": f"{run['search']} {run['beam']}",
+            "seed": run["seed"],
+            "relative_error": run["relative_error"],
+            "heldout_relative_error": run["heldout_relative_error"],
             "seconds": run["seconds"]["total"],
         }
 

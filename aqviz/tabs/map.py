@@ -170,8 +170,10 @@ def _layers(core: Core, model: str) -> list[LayerInfo]:
         return []
     try:
         return list(core.layers(model).values())
-    except QuantcoreError:  # Run says what is wrong with the model
-        return []
+    except QuantcoreError:
+        if model:
+            raise
+        return []  # the page stands without its default model
 
 
 def _cell(key: str, value: float | None) -> float | None:

@@ -278,9 +278,7 @@ def test_a_real_layer_of_the_packaged_model(chromium, serve, tmp_path):
         page.wait_for_function("!document.querySelector('#facts').innerText.includes('…')")
         run(page)
         page.wait_for_selector("#status .status.done", timeout=240_000)
-        made = core.store.find(
-            core.store.get(page.input_value("#job textarea")).config
-        ).document
+        made = core.store.find(core.store.get(page.input_value("#job textarea")).config).document
     finally:
         context.close()
         core.store.close()

@@ -1,4 +1,5 @@
 import io
+import json
 
 import pandas as pd
 import pytest
@@ -266,3 +267,24 @@ def test_a_folder_without_a_manifest_is_refused(run, tmp_path):
     assert code == 2
     assert "there is no file" in err
     assert "quantcore.json" in err
+
+
+def test_a_survey_has_a_row_for_every_run(command_line, tmp_path):
+    run = {
+        "layer": "a",
+        "scheme": "2x8g8",
+        "bits_per_weight": 2.2,
+        "init": "greedy",
+        "search": "beam",
+        "beam": 4,
+        "seed": 1,
+        "relative_error": 0.25,
+        "heldout_relative_error": 0.5,
+        "seconds": {"total": 3.0},
+    }
+    path = tmp_path / "survey.json"
+    path.write_text(json.dumps({"kind": "survey", "model": None, "runs": [run]}))
+    code, out, _ = command_line("report", path, "--format", "csv")
+    assert code == 0
+    row = out.splitlines()[1].removeprefix(f"{path},")
+    assert row == "a,2x8 g8,2.2,greedy,beam 4,1,0.25,0.5,3.0"
