@@ -88,7 +88,7 @@ def wait_for(page, name, words):
 
 def choose(page, label, option):
     page.get_by_label(label, exact=True).click()
-    page.get_by_role("option", name=option, exact=True).click()
+    page.get_by_role("option", name=option, exact=True).last.click()
 
 
 def test_the_tab_opens_on_the_recorded_models(visit):
