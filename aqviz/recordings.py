@@ -31,11 +31,15 @@ def write(name: str, document: dict[str, Any], folder: Path = FOLDER) -> Path:
     return path
 
 
-@lru_cache(maxsize=8)  # they do not change while the program runs
 def every(kind: str, folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
     """All recorded documents of a study, by name."""
+    return {name: found for name, found in _all(folder).items() if found.get("kind") == kind}
+
+
+@lru_cache(maxsize=8)  # they do not change while the program runs
+def _all(folder: Path) -> dict[str, dict[str, Any]]:
     named = {path.stem: read(path.stem, folder) for path in sorted(folder.glob("*.json"))}
-    return {name: found for name, found in named.items() if found and found.get("kind") == kind}
+    return {name: found for name, found in named.items() if found}
 
 
 def config_of(kind: str, values: dict[str, Any]) -> Any:

@@ -10,13 +10,13 @@ from typing import Any
 
 import gradio as gr
 
-from aqviz import notebook, permalink, text, theme
+from aqviz import notebook, permalink, theme
 from aqviz.engine import Document
 from aqviz.figures.line import draw_line, view_line
 from aqviz.figures.plane import CODES, draw_plane, view_plane
 from aqviz.figures.starts import draw_starts, view_starts
 from aqviz.tabs.actions import Core
-from aqviz.tabs.cards import figure_card, html, repeat_card
+from aqviz.tabs.cards import figure_card, html, intro, repeat_card
 from aqviz.tabs.choice import draw_choice, offer_layers
 from aqviz.tabs.study import StudyView, draw_runner, wire_study
 from quantcore.errors import InputError
@@ -95,9 +95,8 @@ class Basins:
 
 def draw_basins(core: Core, page: gr.Blocks) -> None:
     """The whole tab."""
-    first, words = Basins(), text.read(VIEW)
-    html(f"<h2>{words.title}</h2>")
-    gr.Markdown(words.body, elem_classes="lead")
+    first = Basins()
+    intro(VIEW)
     with gr.Row(elem_classes="page", equal_height=False):
         with gr.Column(elem_classes="controls card", min_width=300):
             controls = _controls(first)

@@ -31,6 +31,13 @@ def figure_card(name: str, value: str) -> gr.HTML:
     return view
 
 
+def intro(name: str, look: str = "lead") -> None:
+    """A view's title and what it is about, the words of that name."""
+    words = text.read(name)
+    html(f"<h2>{words.title}</h2>")
+    gr.Markdown(words.body, elem_classes=look)
+
+
 def copied(label: str, elem_id: str, value: str, lines: int) -> gr.Textbox:
     """Text to take away."""
     return gr.Textbox(

@@ -8,7 +8,7 @@ from aqviz import inside, text, theme
 from aqviz.inside import Example
 from aqviz.tabs import inside_numbers
 from aqviz.tabs.actions import Core
-from aqviz.tabs.cards import figure_card, html, repeat_card
+from aqviz.tabs.cards import figure_card, html, intro, repeat_card
 from aqviz.tabs.inside_show import Inside, about, command, kept, show
 from aqviz.tabs.links import QUIET, wire
 
@@ -22,9 +22,8 @@ SCHEMES = ("1x8g8", "2x6g8", "2x8g8", "3x8g8", "4x8g8", "2x5g4", "1x12g8", "1x16
 
 def draw_inside(core: Core, page: gr.Blocks) -> None:
     """The whole tab, inside `page`."""
-    words, example = text.read("inside"), inside.read()
-    html(f"<h2>{words.title}</h2>")
-    gr.Markdown(words.body, elem_classes="lead")
+    example = inside.read()
+    intro("inside")
     if example is None:
         gr.Markdown(MISSING)
         return

@@ -49,6 +49,8 @@ class Wiring:
     controls: Sequence[Any]
     show: Callable[[Any], Sequence[Any]]
     outputs: Sequence[Any]
+    query: gr.Textbox
+    linked: bool  # whether an address is opened by this wiring
 
     def redraw(self, *values: Any) -> list[Any]:
         """The outputs and the query for these values of the controls."""
@@ -98,7 +100,7 @@ def wire(
     show: Callable[[Any], Sequence[Any]],
     outputs: Sequence[Any],
     link: gr.Textbox | None,
-) -> None:
+) -> Wiring:
     """Redraw a view on every change and keep its link.
 
     Args:
@@ -109,23 +111,33 @@ def wire(
         show: A state -> the values of all outputs but the first; may refuse with a QuantcoreError.
         outputs: The alert, and what `show` gives.
         link: The box for the link; None where another part of the view keeps it.
+
+    Returns:
+        What `redraw_when_opened` takes, for a view that changes without its controls.
     """
-    wiring = Wiring(view, kind, controls, show, outputs)
     name = f"{view}-query" if link is not None else None
     query = gr.Textbox(permalink.encode(view, kind()), visible="hidden", elem_id=name)
+    wiring = Wiring(view, kind, controls, show, outputs, query, link is not None)
     inputs, every = list(controls), [*outputs, query]
     changes = [control.change for control in controls]
     changed = gr.on(changes, wiring.redraw, inputs, every, trigger_mode="always_last", **QUIET)
-    tab = enclosing_tab()
-    if link is None:
-        if tab is not None:
-            tab.select(wiring.redraw, inputs, every, **QUIET)
+    if link is not None:
+        asked = gr.Textbox(visible="hidden")
+        opened = page.load(wiring.opened, asked, [*inputs, *every], js=ASKED, **QUIET)
+        keep_address(query, link, opened, changed)
+    return wiring
+
+
+def redraw_when_opened(wiring: Wiring) -> None:
+    """Draw a view anew whenever its tab is opened: what it shows may have grown meanwhile."""
+    tab, inputs, every = enclosing_tab(), list(wiring.controls), [*wiring.outputs, wiring.query]
+    if tab is None:
         return
-    asked = gr.Textbox(visible="hidden")
-    opened = page.load(wiring.opened, asked, [*inputs, *every], js=ASKED, **QUIET)
-    if tab is not None:
+    if wiring.linked:
+        asked = gr.Textbox(visible="hidden")
         tab.select(wiring.selected, [asked, *inputs], every, js=ASKED, **QUIET)
-    keep_address(query, link, opened, changed)
+    else:
+        tab.select(wiring.redraw, inputs, every, **QUIET)
 
 
 def keep_address(query: gr.Textbox, link: gr.Textbox, opened: Any, *changed: Any) -> None:

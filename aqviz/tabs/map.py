@@ -8,14 +8,14 @@ from typing import Any
 
 import gradio as gr
 
-from aqviz import notebook, permalink, studies, text, theme
+from aqviz import notebook, permalink, studies, theme
 from aqviz.atlas import MEASURES, Place, known, places, summary, surveyed, written
 from aqviz.engine import Document
 from aqviz.figures.layer_map import draw_layer_map, view_layer_map
 from aqviz.tabs import study
 from aqviz.tabs.actions import Core
 from aqviz.tabs.basins import Basins
-from aqviz.tabs.cards import figure_card, html, repeat_card
+from aqviz.tabs.cards import figure_card, html, intro, repeat_card
 from aqviz.tabs.choice import draw_choice, offer_layers
 from aqviz.tabs.links import QUIET
 from aqviz.tabs.search import SearchState
@@ -70,13 +70,12 @@ class MapState:
 
 def draw_map(core: Core, page: gr.Blocks) -> None:
     """The whole tab, inside `page`."""
-    words, state = text.read("map"), MapState()
+    state = MapState()
     view = StudyView(VIEW, MapState, lambda state: state.survey, partial(show, core))
     status, _, _, _, _, told, mapped, facts, layers, command, python = study.values(
         core, view, state
     )
-    html(f"<h2>{words.title}</h2>")
-    gr.Markdown(words.body, elem_classes="lead")
+    intro("map")
     with gr.Row(elem_classes="page", equal_height=False):
         with gr.Column(elem_classes="controls card", min_width=300):
             controls = _controls(state)

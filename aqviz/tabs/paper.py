@@ -5,7 +5,7 @@ from html import escape
 
 import gradio as gr
 
-from aqviz import recordings, text, theme
+from aqviz import recordings, theme
 from aqviz.cautions import DIFFERENCES, cautions
 from aqviz.claims import CLAIMS, Claim
 from aqviz.evidence import models
@@ -15,7 +15,7 @@ from aqviz.figures.paper_tuning import draw_tuning, view_tuning
 from aqviz.paper_tables import TABLES
 from aqviz.tabs import links
 from aqviz.tabs.actions import Core
-from aqviz.tabs.cards import copied, figure_card, html
+from aqviz.tabs.cards import copied, figure_card, html, intro
 from aqviz.tabs.tables import sortable, table
 from aqviz.verdicts import FRONTIER, LAYERS, SURVEY, Documents
 from quantcore.errors import InputError
@@ -38,11 +38,9 @@ class PaperState:
 def draw_paper(core: Core, page: gr.Blocks) -> None:
     """The whole tab, inside `page`."""
     documents = recorded()
-    words = text.read("paper")
     alert = html("")
     with gr.Column(elem_classes="card"):
-        html(f"<h2>{words.title}</h2>")
-        gr.Markdown(words.body, elem_classes="intro")
+        intro("paper", "intro")
         html(claims(documents), "claims")
     with gr.Row(elem_classes="figures", equal_height=False):
         figure_card(

@@ -10,7 +10,7 @@ from aqviz.evaluations import ORIGINAL, PREFIX, Model
 from aqviz.figures import tokens
 from aqviz.plot_host import plot
 from aqviz.tabs.actions import Core
-from aqviz.tabs.cards import figure_card, html, repeat_card
+from aqviz.tabs.cards import figure_card, html, intro, repeat_card
 from aqviz.tabs.links import wire
 from aqviz.tabs.perplexity_show import Perplexity, Shown, show, shown
 
@@ -19,9 +19,8 @@ FIRST = Perplexity()
 
 def draw_perplexity(core: Core, page: gr.Blocks) -> None:
     """The whole tab, inside `page`; it shows recordings and runs nothing."""
-    words, first = text.read("whole_models"), shown(FIRST, evaluations.read(FIRST.recording))
-    html(f"<h2>{words.title}</h2>")
-    gr.Markdown(words.body, elem_classes="lead")
+    first = shown(FIRST, evaluations.read(FIRST.recording))
+    intro("whole_models")
     with gr.Column(elem_classes="card"):
         controls = _draw_controls()
         alert, about = html("", "perplexity-alert"), html(first.about)

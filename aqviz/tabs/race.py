@@ -10,12 +10,12 @@ from typing import Any
 
 import gradio as gr
 
-from aqviz import permalink, text
+from aqviz import permalink
 from aqviz.jobs import Job
 from aqviz.tabs import panels
 from aqviz.tabs.actions import PREPARING, Core, check, first_facts, resume, start, visit
 from aqviz.tabs.board import Board, board_values, draw_board
-from aqviz.tabs.cards import html
+from aqviz.tabs.cards import intro
 from aqviz.tabs.controls import Controls, blocks_of, draw_controls, projections_of
 from aqviz.tabs.form import OWN, Form
 from aqviz.tabs.links import ASKED, QUIET, asked_of, keep_address
@@ -29,9 +29,7 @@ def draw_race(core: Core, page: gr.Blocks) -> None:
     """The whole tab, inside `page`."""
     experiment, layers = core.first()
     form = Form.of(experiment, layers)
-    lead = text.read("lead")
-    html(f"<h2>{lead.title}</h2>")
-    gr.Markdown(lead.body, elem_classes="lead")
+    intro("lead")
     with gr.Row(elem_classes="page", equal_height=False):
         with gr.Column(elem_classes="controls card", min_width=300):
             controls = draw_controls(form, core.engine.models(), layers)

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from aqviz import notebook, paper, permalink, recordings, shapes, text, theme
+from aqviz import notebook, paper, permalink, recordings, shapes, theme
 from aqviz.evidence import Gap, gaps
 from aqviz.figures.regimes import draw_regimes, view_regimes
 from aqviz.figures.rho import Reference, view_rho
@@ -14,7 +14,7 @@ from aqviz.figures.rho import draw_rho as draw_gaps
 from aqviz.shapes import Choice, nearest, shape
 from aqviz.tabs import links
 from aqviz.tabs.actions import Core
-from aqviz.tabs.cards import figure_card, html, repeat_card
+from aqviz.tabs.cards import figure_card, html, intro, repeat_card
 from aqviz.tabs.tables import Anchor, sortable, table
 from aqviz.verdicts import SURVEY
 from quantcore.errors import InputError
@@ -79,12 +79,10 @@ class RhoState:
 def draw_rho(core: Core, page: gr.Blocks) -> None:
     """The whole tab, inside `page`."""
     found, first = gaps(recordings.read(SURVEY)), RhoState()
-    words = text.read("rho_intro")
     scatter, worked, ruler, layers, mini, command, python = show(first, found)
     alert = html("")
     with gr.Column(elem_classes="card"):
-        html(f"<h2>{words.title}</h2>")
-        gr.Markdown(words.body, elem_classes="intro")
+        intro("rho_intro", "intro")
         search = gr.Dropdown(SEARCHES, value=first.search, label="Search", elem_id="rho-search")
     marks = figure_card("rho", scatter)
     picked = html(PICK, "rho-picked")

@@ -7,7 +7,7 @@ from typing import Any
 
 import gradio as gr
 
-from aqviz import notebook, permalink, studies, text, theme
+from aqviz import notebook, permalink, studies, theme
 from aqviz.effort import Point, points, undominated, widening
 from aqviz.engine import Document
 from aqviz.evidence import BEAM, Ratio
@@ -16,7 +16,7 @@ from aqviz.figures.search_grid import draw_search_grid, view_search_grid
 from aqviz.permalink import MAX_SEEDS
 from aqviz.tabs import study
 from aqviz.tabs.actions import Core
-from aqviz.tabs.cards import figure_card, html, repeat_card
+from aqviz.tabs.cards import figure_card, html, intro, repeat_card
 from aqviz.tabs.choice import draw_choice, offer_layers
 from aqviz.tabs.study import StudyView, draw_runner, wire_study
 from aqviz.tabs.tables import sortable, table
@@ -90,13 +90,12 @@ class SearchState:
 
 def draw_search(core: Core, page: gr.Blocks) -> None:
     """The whole tab, inside `page`."""
-    words, state = text.read("search"), SearchState()
+    state = SearchState()
     view = StudyView(VIEW, SearchState, lambda state: state.survey, show)
     status, _, _, _, _, told, grid, frontier, ends, command, python = study.values(
         core, view, state
     )
-    html(f"<h2>{words.title}</h2>")
-    gr.Markdown(words.body, elem_classes="lead")
+    intro("search")
     with gr.Row(elem_classes="page", equal_height=False):
         with gr.Column(elem_classes="controls card", min_width=300):
             controls = _controls(state)

@@ -150,7 +150,8 @@ def wire_study(
     def show(state: Any) -> list[Any]:
         return values(core, view, state)
 
-    links.wire(page, view.name, view.kind, controls, show, outputs, link)
+    wiring = links.wire(page, view.name, view.kind, controls, show, outputs, link)
+    links.redraw_when_opened(wiring)
     runner.run.click(study.begin, inputs, outputs, **QUIET)
     runner.cancel.click(study.stop, inputs, runner.cancel, **QUIET)
     runner.timer.tick(study.follow, [runner.seen, *inputs], outputs[1:], **QUIET)

@@ -1,8 +1,9 @@
 import os
 import shutil
-import socket
+from contextlib import ExitStack
 
 import pytest
+from browsing import Browser, hosted
 from documents import document, engine
 
 from aqviz import app, recordings
@@ -18,35 +19,25 @@ def core(tmp_path, monkeypatch):
     made.store.close()
 
 
-def free_port() -> int:
-    """A port nobody listens on; looking for one itself, Gradio leaves a socket open."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 @pytest.fixture
 def serve():
     """Serves a core in this process and gives the address; closed at the end."""
-    served = []
+    with ExitStack() as stack:
+        yield lambda core: stack.enter_context(hosted(core))
 
-    def start(core) -> str:
-        demo = app.build(core)
-        served.append(demo)
-        _, url, _ = app.serve(
-            demo,
-            core,
-            prevent_thread_lock=True,
-            quiet=True,
-            ssr_mode=False,
-            server_name="127.0.0.1",
-            server_port=free_port(),
-        )
-        return url.rstrip("/")
 
-    yield start
-    for demo in served:
-        demo.close()
+@pytest.fixture
+def browse(chromium):
+    """Opens pages of an address; at the end none of them may have met a fault."""
+    browsers = {}
+
+    def open_page(address: str, query: str, **context):
+        browser = browsers.setdefault(address, Browser(chromium, address))
+        return browser.open(query, **context)
+
+    yield open_page
+    for browser in browsers.values():
+        browser.close()
 
 
 @pytest.fixture(scope="session")

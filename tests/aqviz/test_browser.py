@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 import pytest
+from browsing import watch
 from documents import document, engine
 
 from aqviz import app, recordings
@@ -26,21 +27,11 @@ class Visit:
 
     def open(self, query: str = ""):
         page = self.context.new_page()
-        page.on("pageerror", lambda error: self.faults.append(f"page error: {error}"))
-        page.on("console", self._console)
-        page.on("request", self._request)
+        watch(page, self.address, self.faults)
         page.goto(f"{self.address}/{query}")
         page.wait_for_selector("#plot-trace .main-svg", timeout=30_000)
         page.wait_for_function(f"document.querySelector('{LINK}').value")
         return page
-
-    def _console(self, message) -> None:
-        if message.type == "error":
-            self.faults.append(f"console: {message.text}")
-
-    def _request(self, request) -> None:
-        if not request.url.startswith((self.address, "data:", "blob:")):
-            self.faults.append(f"request to {request.url}")
 
 
 @pytest.fixture

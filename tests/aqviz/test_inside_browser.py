@@ -23,33 +23,16 @@ def address(serve, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def visit(chromium, address):
-    """Opens the tab by a link; errors and requests elsewhere must not happen."""
-    faults, opened = [], []
+def visit(address, browse):
+    """Opens the tab by a link."""
 
-    def open_page(query="", width=1440, motion="no-preference"):
-        context = chromium.new_context(
-            viewport={"width": width, "height": 900}, reduced_motion=motion
-        )
-        opened.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda said: said.type == "error" and faults.append(said.text))
-        page.on(
-            "request",
-            lambda asked: (
-                asked.url.startswith((address, "data:", "blob:")) or faults.append(asked.url)
-            ),
-        )
-        page.goto(f"{address}/?v=1&view=inside&{query}")
-        page.wait_for_selector("#plot-inside_counts .main-svg", timeout=60_000)
+    def open_page(query="", **context):
+        page = browse(address, f"?v=1&view=inside&{query}", **context)
+        page.wait_for_selector("#plot-inside_counts .main-svg")
         page.wait_for_function("document.querySelector('#inside-link :is(input, textarea)').value")
         return page
 
-    yield open_page
-    for context in opened:
-        context.close()
-    assert faults == []
+    return open_page
 
 
 def told(page, name: str) -> str:
@@ -127,7 +110,7 @@ def test_play_goes_on_by_itself_until_it_is_paused(visit):
 
 
 def test_where_motion_is_not_wanted_play_goes_to_the_end(visit):
-    page = visit(motion="reduce")
+    page = visit(reduced_motion="reduce")
     page.get_by_role("button", name="Play", exact=True).click()
     wait_told(page, "inside_tables", "group 71 of 72")
 

@@ -16,7 +16,6 @@ from quantcore.progress import Progress
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 DESKTOP, PHONE = {"width": 1440, "height": 1000}, {"width": 360, "height": 780}
-WAIT = 60_000  # milliseconds
 
 
 def run(config, observe, previous=None):
@@ -44,21 +43,10 @@ def made(tmp_path, monkeypatch):
 
 
 @pytest.fixture(params=[DESKTOP, PHONE], ids=["desktop", "phone"])
-def visit(request, chromium, serve, made):
-    """Opens a view and hears of everything that must not happen."""
-    context = chromium.new_context(viewport=request.param)
-    address, faults = serve(made), []
-
-    def go(query: str):
-        page = context.new_page()
-        page.set_default_timeout(WAIT)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.goto(f"{address}/{query}")
-        return page
-
-    yield go
-    context.close()
-    assert faults == []
+def visit(request, serve, made, browse):
+    """Opens a view."""
+    address = serve(made)
+    return lambda query: browse(address, query, **request.param)
 
 
 def drawn(page, name: str) -> None:

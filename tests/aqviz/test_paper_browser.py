@@ -1,6 +1,7 @@
 """The Paper and the rho tab in a real Chromium, over invented recordings."""
 
 import pytest
+from browsing import hosted
 from documents import document, engine
 from surveys import candidate, evaluation, frontier, rho_survey
 
@@ -11,7 +12,6 @@ from aqviz.tabs.rho import draw_rho
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 DESKTOP, PHONE = {"width": 1440, "height": 1000}, {"width": 360, "height": 780}
-WAIT = 60_000  # milliseconds
 RECORDED = {"first": document(), "rho": rho_survey(), "frontier": frontier()}
 OURS = evaluation(candidate("greedy", 44.0, [400, 380]), candidate("oa-em", 43.0, [390, 380]))
 
@@ -24,32 +24,15 @@ def address(tmp_path_factory):
         patch.setattr(recordings, "every", lambda kind: {"models-2x8g8": OURS})
         patch.setattr(app, "TABS", {"paper": ("Paper", draw_paper), "rho": ("ρ", draw_rho)})
         core = app.make_core(engine(), tmp_path_factory.mktemp("jobs"))
-        demo = app.build(core)
-        quiet = {"prevent_thread_lock": True, "quiet": True, "ssr_mode": False}
-        _, url, _ = app.serve(demo, core, server_name="127.0.0.1", **quiet)
-        yield url.rstrip("/")
-        demo.close()
+        with hosted(core) as address:
+            yield address
         core.store.close()
 
 
 @pytest.fixture
-def visit(chromium, address):
-    """Opens a view at a size and hears of what must not happen."""
-    contexts, faults = [], []
-
-    def go(query: str, size=DESKTOP):
-        contexts.append(chromium.new_context(viewport=size))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(WAIT)
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda m: faults.append(m.text) if m.type == "error" else None)
-        page.goto(f"{address}/{query}")
-        return page
-
-    yield go
-    for context in contexts:
-        context.close()
-    assert faults == []
+def visit(address, browse):
+    """Opens a view at a size."""
+    return lambda query, size=DESKTOP: browse(address, query, **size)
 
 
 def first_cells(page, column: int) -> list[str]:

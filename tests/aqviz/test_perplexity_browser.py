@@ -1,9 +1,8 @@
 """The Perplexity tab in a real Chromium: links, controls, the coloured text on a phone."""
 
-import socket
-
 import evaluated
 import pytest
+from browsing import hosted
 from documents import document, engine
 
 from aqviz import app, evaluations, recordings
@@ -29,50 +28,21 @@ def address(tmp_path_factory):
         patched.setattr(evaluations, "names", lambda: ("models-1x8g8", "models-2x8g8"))
         patched.setattr(app, "TABS", {"perplexity": ("Perplexity", draw_perplexity)})
         core = app.make_core(engine(), tmp_path_factory.mktemp("jobs"))
-        demo = app.build(core)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        _, url, _ = app.serve(
-            demo,
-            core,
-            prevent_thread_lock=True,
-            quiet=True,
-            ssr_mode=False,
-            server_name="127.0.0.1",
-            server_port=port,
-        )
-        yield url.rstrip("/")
-        demo.close()
+        with hosted(core) as address:
+            yield address
         core.store.close()
 
 
 @pytest.fixture
-def visit(chromium, address):
-    """Opens the tab by a link; what must not happen is an error at the end."""
-    faults, opened = [], []
+def visit(address, browse):
+    """Opens the tab by a link."""
 
-    def open_page(query="", width=1440, theme="light"):
-        context = chromium.new_context(viewport={"width": width, "height": 900})
-        opened.append(context)
-        context.set_default_timeout(60_000)  # of a busy machine
-        page = context.new_page()
-        page.on("pageerror", lambda error: faults.append(str(error)))
-        page.on("console", lambda said: said.type == "error" and faults.append(said.text))
-        page.on(
-            "request",
-            lambda asked: (
-                asked.url.startswith((address, "data:", "blob:")) or faults.append(asked.url)
-            ),
-        )
-        page.goto(f"{address}/?v=1&view=perplexity&__theme={theme}&{query}")
-        page.wait_for_selector("#plot-tuning .main-svg", timeout=90_000)
+    def open_page(query="", theme="light", **context):
+        page = browse(address, f"?v=1&view=perplexity&__theme={theme}&{query}", **context)
+        page.wait_for_selector("#plot-tuning .main-svg")
         return page
 
-    yield open_page
-    for context in opened:
-        context.close()
-    assert faults == []
+    return open_page
 
 
 def told(page, name):
