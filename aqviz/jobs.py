@@ -31,7 +31,7 @@ import psutil
 
 from aqviz.engine import Document, Engine, kind_of
 from aqviz.recordings import config_of
-from quantcore import files
+from quantcore import files, results
 from quantcore.errors import Cancelled, QuantcoreError
 from quantcore.progress import Progress
 
@@ -200,7 +200,7 @@ class JobStore:
                 if job_id in self._cancel or self._closing:
                     raise Cancelled("the run was asked to stop")
                 job = replace(self._jobs[job_id], progress=progress)
-                if _finished(document) >= _finished(job.document):  # one that resumes begins empty
+                if results.finished(document) >= results.finished(job.document):
                     job = replace(job, document=_plain(document))
                 self._keep(job, soon=time.monotonic() - self._written[job_id] < WRITE_EVERY)
 
@@ -256,10 +256,6 @@ def _lives(owner: tuple[int, float]) -> bool:
         return bool(psutil.Process(number).create_time() == started)
     except psutil.Error:
         return False
-
-
-def _finished(document: Document | None) -> int:
-    return sum(run["complete"] for run in document.get("runs", ())) if document else 0
 
 
 def _plain(document: Document) -> Document:

@@ -125,6 +125,19 @@ def complete_runs(document: Document | None, key: str) -> list[Document]:
     return [run for run in document["runs"] if run["complete"]]
 
 
+def finished(document: Document | None) -> int:
+    """How many parts of a study's document are whole: runs, starts, ways, candidates.
+
+    A study that goes on begins with an empty document and enters again what it keeps, so one with
+    fewer whole parts than before must not take the other's place.
+    """
+    if document is None:
+        return 0
+    runs = [*document.get("runs", ()), *document.get("trajectories", {}).values()]
+    parts = sum(len(document.get(name, ())) for name in ("starts", "candidates"))
+    return parts + sum(bool(run["complete"]) for run in runs)
+
+
 def weight_path(key: str, init: str, seed: int) -> Path:
     """Where a run's weight is kept."""
     return machine.cache_dir() / "weights" / key / f"{init}-{seed}.safetensors"

@@ -12,8 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
+from quantcore import results
 from quantcore.errors import InputError
-from quantcore.progress import Progress
+from quantcore.progress import Observe, Progress
+from quantcore.results import Document
 from quantcore.search import DEFAULT_WIDTHS, SEARCHES
 from quantcore.weight import PRESETS, Scheme, preset
 
@@ -45,6 +47,9 @@ Beam = Annotated[
         help="Hypotheses the search keeps for each row; if left out, "
         f"{DEFAULT_WIDTHS['beam']} for beam and {DEFAULT_WIDTHS['descent']} for the others."
     ),
+]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", help="Write the result here; go on from it if it is there.")
 ]
 Sweeps = Annotated[int, typer.Option(help="Most rounds of refit and search.")]
 Damping = Annotated[
@@ -94,6 +99,43 @@ def previous(path: Path | None, ours: Callable[[dict[str, Any]], bool]) -> dict[
     if not isinstance(found, dict) or not ours(found):
         raise InputError(f"{path} is there and is no result of this command; name another file")
     return found
+
+
+def follow(
+    work: Callable[[Observe], Document],
+    begun: Document,
+    seen: Callable[[Document], None] = lambda document: None,
+) -> tuple[Document, bool]:
+    """Work under a progress bar.
+
+    Args:
+        work: A study, which takes an observer.
+        begun: Its document so far, or before anything is known.
+        seen: Called with the document whenever it has changed.
+
+    Returns:
+        The document, or what there is of it when the user interrupts, and whether it is whole.
+    """
+    latest = begun
+    try:
+        with bar() as show:
+
+            def observe(progress: Progress, document: Document) -> None:
+                nonlocal latest
+                if results.finished(document) >= results.finished(latest):
+                    latest = document
+                seen(latest)
+                show(progress)
+
+            return work(observe), True
+    except KeyboardInterrupt:
+        return latest, False
+
+
+def interrupted() -> NoReturn:
+    """End as interrupted."""
+    err.print("Interrupted: the same command goes on from here if it was given --json.")
+    raise typer.Exit(INTERRUPTED)
 
 
 def refuse_other(path: Path | None, kind: str, other: list[str]) -> NoReturn:

@@ -11,7 +11,6 @@ from rich.table import Table
 from quantcore import evaluation, files
 from quantcore.commands import console
 from quantcore.evaluation import Evaluation
-from quantcore.progress import Progress
 from quantcore.results import Document
 
 
@@ -32,42 +31,30 @@ def evaluate(
         int, typer.Option(help="First windows to keep token by token, with every model's losses.")
     ] = Evaluation.sample,
     device: console.Device = Evaluation.device,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", help="Write the result here; go on from it if it is there."),
-    ] = None,
+    json_file: console.JsonFile = None,
 ) -> None:
     """Measure whole models beside their original: perplexity, KL, agreement, the worst tokens."""
     names = tuple(dict.fromkeys(candidates))
     config = Evaluation(names, against, text, windows, window, worst, sample, device)
-    document = _run(config, _previous(json_file, config), json_file)
+    previous = _previous(json_file, config)
+    written = 0
+
+    def seen(document: Document) -> None:
+        nonlocal written
+        if json_file is not None and len(document["candidates"]) > written:
+            written = len(document["candidates"])
+            files.write_json(json_file, document)
+
+    document, whole = console.follow(
+        lambda observe: evaluation.run(config, observe, previous),
+        previous or evaluation.begin(config),
+        seen,
+    )
     _show(document)
     if json_file is not None:
         console.out.print(f"Written to {json_file}")
-    measured = {entry["model"]["name"] for entry in document["candidates"]}
-    if not measured.issuperset(names):
-        console.err.print("Interrupted: the same command goes on from here if it was given --json.")
-        raise typer.Exit(console.INTERRUPTED)
-
-
-def _run(config: Evaluation, previous: Document | None, json_file: Path | None) -> Document:
-    """The document, or what there is of it when the user interrupts; kept after each candidate."""
-    latest = evaluation.begin(config)
-    written = 0
-    try:
-        with console.bar() as show:
-
-            def observe(progress: Progress, document: Document) -> None:
-                nonlocal latest, written
-                latest = document
-                if json_file is not None and len(document["candidates"]) > written:
-                    written = len(document["candidates"])
-                    files.write_json(json_file, document)
-                show(progress)
-
-            return evaluation.run(config, observe, previous)
-    except KeyboardInterrupt:
-        return latest
+    if not whole:
+        console.interrupted()
 
 
 def _previous(json_file: Path | None, config: Evaluation) -> Document | None:

@@ -27,15 +27,16 @@ def landscape(
     points: Annotated[
         int, typer.Option(help="Points of the line, both ends included.")
     ] = Landscape.points,
-    json_file: one_layer.JsonFile = None,
+    json_file: console.JsonFile = None,
 ) -> None:
     """Measure the error between two runs of one layer, over a plane and along the straight line.
 
     Run A has the first initialiser and seed, run B the last of both.
     """
-    document = one_layer.run(landscapes, Landscape(config, rows, resolution, points), json_file)
+    study = Landscape(config, rows, resolution, points)
+    document, whole = one_layer.run(landscapes, study, json_file)
     _show(document)
-    one_layer.finish(document, json_file)
+    one_layer.finish(whole, json_file)
 
 
 def _show(document: Document) -> None:

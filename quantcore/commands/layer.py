@@ -10,7 +10,6 @@ from rich.table import Table
 from quantcore import experiment, files, results
 from quantcore.commands import console, one_layer
 from quantcore.experiment import Experiment
-from quantcore.progress import Progress
 from quantcore.results import Document
 
 
@@ -20,33 +19,19 @@ def layer(
     windows: Annotated[
         int, typer.Option(help="Windows of held-out text for perplexity; 0 for none.")
     ] = Experiment.perplexity_windows,
-    json_file: one_layer.JsonFile = None,
+    json_file: console.JsonFile = None,
 ) -> None:
     """Quantize one layer from several initialisers with one search and compare them."""
     config = replace(config, perplexity_windows=windows)
-    document = _run(config, _previous(json_file, config))
+    previous = _previous(json_file, config)
+    begun = previous or results.begin(config.key(), config.layer, asdict(config))
+    document, whole = console.follow(
+        lambda observe: experiment.run(config, observe, previous), begun
+    )
     _show(document)
     if json_file is not None:
         files.write_json(json_file, document)
-        console.out.print(f"Written to {json_file}")
-    if not _finished(document, config):
-        one_layer.interrupted()
-
-
-def _run(config: Experiment, previous: Document | None) -> Document:
-    """The document, or what there is of it when the user interrupts."""
-    latest: Document = results.begin(config.key(), config.layer, asdict(config))
-    try:
-        with console.bar() as show:
-
-            def observe(progress: Progress, document: Document) -> None:
-                nonlocal latest
-                latest = document
-                show(progress)
-
-            return experiment.run(config, observe, previous)
-    except KeyboardInterrupt:
-        return latest
+    one_layer.finish(whole, json_file)
 
 
 def _previous(json_file: Path | None, config: Experiment) -> Document | None:
@@ -56,14 +41,6 @@ def _previous(json_file: Path | None, config: Experiment) -> Document | None:
         other = files.differing(found["config"], asdict(config))
         console.refuse_other(json_file, "experiment", other)
     return found
-
-
-def _finished(document: Document, config: Experiment) -> bool:
-    runs = [run for run in document["runs"] if run["complete"]]
-    evaluated = document["model"] is None or not config.perplexity_windows
-    return len(runs) == len(config.inits) * len(config.seeds) and (
-        evaluated or document["perplexity"] is not None
-    )
 
 
 def _show(document: Document) -> None:

@@ -14,15 +14,10 @@ from quantcore.commands import console
 from quantcore.errors import InputError
 from quantcore.experiment import Experiment
 from quantcore.init import INITIALISERS
-from quantcore.progress import Progress
+from quantcore.progress import Observe
 from quantcore.results import Document
 from quantcore.search import SearchConfig
 from quantcore.weight import Scheme
-
-JsonFile = Annotated[
-    Path | None,
-    typer.Option("--json", help="Write the result here; go on from it if it is there."),
-]
 
 
 def experiment(
@@ -111,8 +106,8 @@ def with_experiment(
     return decorate
 
 
-def run(study: ModuleType, config: Any, json_file: Path | None) -> Document:
-    """A study's document, or what there is of it when the user interrupts; it is also written.
+def run(study: ModuleType, config: Any, json_file: Path | None) -> tuple[Document, bool]:
+    """A study's document, which is also written, and whether it is whole.
 
     Args:
         study: The module that has `KIND`, `begin` and `run`.
@@ -120,38 +115,27 @@ def run(study: ModuleType, config: Any, json_file: Path | None) -> Document:
         json_file: Where an earlier document may be, and this one goes.
     """
     found = console.previous(json_file, lambda document: document.get("kind") == study.KIND)
-    latest: Document = study.begin(config)
-    if found is not None and found["key"] != latest["key"]:
-        other = files.differing(_flat(found["config"]), _flat(latest["config"]))
+    begun: Document = study.begin(config)
+    if found is not None and found["key"] != begun["key"]:
+        other = files.differing(_flat(found["config"]), _flat(begun["config"]))
         console.refuse_other(json_file, f"study of {study.KIND}", other)
-    try:
-        with console.bar() as show:
 
-            def observe(progress: Progress, document: Document) -> None:
-                nonlocal latest
-                latest = document
-                show(progress)
+    def work(observe: Observe) -> Document:
+        made: Document = study.run(config, observe, found)
+        return made
 
-            latest = study.run(config, observe, found)
-    except KeyboardInterrupt:
-        pass
+    document, whole = console.follow(work, found or begun)
     if json_file is not None:
-        files.write_json(json_file, latest)
-    return latest
+        files.write_json(json_file, document)
+    return document, whole
 
 
-def finish(document: Document, json_file: Path | None) -> None:
+def finish(whole: bool, json_file: Path | None) -> None:
     """Say where a study's document is, and that it is not whole where it is not."""
     if json_file is not None:
         console.out.print(f"Written to {json_file}")
-    if not document["complete"]:
-        interrupted()
-
-
-def interrupted() -> None:
-    """End as interrupted."""
-    console.err.print("Interrupted: the same command goes on from here if it was given --json.")
-    raise typer.Exit(console.INTERRUPTED)
+    if not whole:
+        console.interrupted()
 
 
 def show_layer(document: Document, settings: Mapping[str, Any]) -> None:

@@ -31,13 +31,13 @@ def starts(
             f"{', '.join(f'{noise:g}' for noise in Starts.noises)} if left out."
         ),
     ] = None,
-    json_file: one_layer.JsonFile = None,
+    json_file: console.JsonFile = None,
 ) -> None:
     """Run one search from many starts of a layer: does a better start end better?"""
     noises = tuple(dict.fromkeys(noise)) if noise else Starts.noises
-    document = one_layer.run(studies, Starts(config, noises), json_file)
+    document, whole = one_layer.run(studies, Starts(config, noises), json_file)
     _show(document)
-    one_layer.finish(document, json_file)
+    one_layer.finish(whole, json_file)
 
 
 def _show(document: Document) -> None:

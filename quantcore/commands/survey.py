@@ -11,11 +11,11 @@ from rich.table import Table
 
 from quantcore import files, grid, results
 from quantcore import survey as surveys
-from quantcore.commands import console
+from quantcore.commands import console, one_layer
+from quantcore.commands.one_layer import number
 from quantcore.errors import InputError
 from quantcore.grid import Plan, Survey
 from quantcore.init import INITIALISERS
-from quantcore.progress import Progress
 from quantcore.results import Document
 from quantcore.weight import Scheme
 
@@ -74,10 +74,7 @@ def survey(
     plan: Annotated[
         bool, typer.Option("--plan", help="Only say what would be done, and how long it takes.")
     ] = False,
-    json_file: Annotated[
-        Path | None,
-        typer.Option("--json", help="Write the result here; go on from it if it is there."),
-    ] = None,
+    json_file: console.JsonFile = None,
 ) -> None:
     """Run every combination of layers and settings, and say what the layers are like.
 
@@ -107,13 +104,9 @@ def survey(
     if plan:
         _show_plan(grid.plan(config))
         return
-    document, finished = _run(config, _previous(json_file, config), json_file)
+    document, whole = _run(config, _previous(json_file, config), json_file)
     _show(document)
-    if json_file is not None:
-        console.out.print(f"Written to {json_file}")
-    if not finished:
-        console.err.print("Interrupted: the same command goes on from here if it was given --json.")
-        raise typer.Exit(console.INTERRUPTED)
+    one_layer.finish(whole, json_file)
 
 
 def _given(values: Sequence[T] | None, default: tuple[T, ...]) -> tuple[T, ...]:
@@ -130,26 +123,22 @@ def _run(
     """
     latest = surveys.begin(config) if previous is None else previous
     written = time.monotonic()
-    finished = False
+
+    def seen(document: Document) -> None:
+        nonlocal latest, written
+        latest = document
+        if json_file is not None and time.monotonic() - written > SAVE_SECONDS:
+            files.write_json(json_file, document)
+            written = time.monotonic()
+
     try:
-        with console.bar() as show:
-
-            def observe(progress: Progress, document: Document) -> None:
-                nonlocal latest, written
-                latest = document
-                if json_file is not None and time.monotonic() - written > SAVE_SECONDS:
-                    files.write_json(json_file, document)
-                    written = time.monotonic()
-                show(progress)
-
-            latest = surveys.run(config, observe, previous)
-            finished = True
-    except KeyboardInterrupt:
-        pass
+        latest, whole = console.follow(
+            lambda observe: surveys.run(config, observe, previous), latest, seen
+        )
     finally:
         if json_file is not None:
             files.write_json(json_file, latest)
-    return latest, finished
+    return latest, whole
 
 
 def _previous(json_file: Path | None, config: Survey) -> Document | None:
@@ -193,10 +182,10 @@ def _facts(layers: Document) -> Table:
         table.add_column(f"condition, g {group}")
     for name, facts in layers.items():
         row = [f"{facts['shape'][0]} x {facts['shape'][1]}"]
-        row += [_number(facts[part], 3) for part in ("kurtosis", "row_norm_cv", "outlier_share")]
+        row += [number(facts[part], 3) for part in ("kurtosis", "row_norm_cv", "outlier_share")]
         for group in groups:
-            row.append(_number(facts["block_share"].get(group), 3))
-            row.append(_number(facts["block_condition"].get(group), 0))
+            row.append(number(facts["block_share"].get(group), 3))
+            row.append(number(facts["block_condition"].get(group), 0))
         table.add_row(name, *row)
     return table
 
@@ -234,15 +223,11 @@ def _means(runs: list[Document]) -> list[str]:
     """One initialiser's figures, means over seeds."""
     names = ("init_relative_error", "relative_error", "heldout_relative_error")
     found = [results.mean_and_spread(runs, name) for name in names]
-    return [_number(None if one is None else one[0], 5) for one in found]
+    return [number(None if one is None else one[0], 5) for one in found]
 
 
 def _ratio(found: tuple[float, float | None] | None) -> str:
     if found is None:
         return "-"
     mean, spread = found
-    return _number(mean, 3) + ("" if spread is None else f" ± {spread:.3f}")
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    return number(mean, 3) + ("" if spread is None else f" ± {spread:.3f}")

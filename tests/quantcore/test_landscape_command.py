@@ -5,6 +5,7 @@ import pytest
 
 from quantcore import files, landscape, starts
 from quantcore.commands import console
+from quantcore.progress import Progress
 from quantcore.weight import Scheme
 
 SCHEME = ["--codebooks", 2, "--bits", 3, "--group", 4, "--sweeps", 1]
@@ -62,6 +63,24 @@ def test_too_few_starts_say_so(run):
     code, out, _ = run("starts", "--noise", 0, "--init", "greedy")
     assert code == 0
     assert "fewer than 4 runs" in out
+
+
+@pytest.mark.parametrize("command", MODULES)
+def test_interrupted_before_it_has_gone_on_nothing_is_lost(run, tmp_path, monkeypatch, command):
+    path = tmp_path / "result.json"
+    assert run(command, "--json", path)[0] == 0
+    before = json.loads(path.read_text())
+    module = MODULES[command]
+
+    def at_once(config, observe, previous):
+        observe(Progress("load model", 0.0, 1.0, None), module.begin(config))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "run", at_once)
+    code, _, err = run(command, "--json", path)
+    assert code == console.INTERRUPTED
+    assert "Interrupted" in err
+    assert json.loads(path.read_text()) == before
 
 
 @pytest.mark.parametrize("command", MODULES)

@@ -4,8 +4,9 @@ import cases
 import models
 import pytest
 
-from quantcore import experiment, files
+from quantcore import experiment, files, results
 from quantcore.commands import console
+from quantcore.progress import Progress
 from quantcore.search import DEFAULT_WIDTHS
 from quantcore.weight import Scheme
 
@@ -114,6 +115,21 @@ def test_interrupting_keeps_the_runs_and_the_same_command_goes_on(
     whole = json.loads(path.read_text())
     assert [r["complete"] for r in whole["runs"]] == [True, True]
     assert whole["runs"][0]["seconds"] == half["runs"][0]["seconds"]  # not computed again
+
+
+def test_interrupted_before_it_has_gone_on_nothing_is_lost(run, problem, tmp_path, monkeypatch):
+    path = tmp_path / "result.json"
+    assert run(*problem, *SCHEME, "--json", path)[0] == 0
+    before = json.loads(path.read_text())
+
+    def at_once(config, observe, previous):
+        made = results.begin(config.key(), config.layer, {})
+        observe(Progress("load model", 0.0, 1.0, None), made)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "run", at_once)
+    assert run(*problem, *SCHEME, "--json", path)[0] == console.INTERRUPTED
+    assert json.loads(path.read_text()) == before
 
 
 @pytest.mark.parametrize(

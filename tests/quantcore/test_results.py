@@ -86,6 +86,15 @@ def test_only_finished_runs_of_the_same_experiment_are_kept():
     assert results.complete_runs(None, "a") == []
 
 
+def test_what_is_whole_is_counted_in_every_kind_of_document():
+    whole, half = {"complete": True}, {"complete": False}
+    assert results.finished(None) == results.finished({}) == 0
+    assert results.finished({"runs": [whole, half, whole]}) == 2
+    assert results.finished({"trajectories": {"A": whole, "B": half}}) == 1
+    assert results.finished({"starts": [{}, {}, {}]}) == 3
+    assert results.finished({"candidates": [{}]}) == 1
+
+
 def test_weights_are_kept(tmp_path, rng):
     weight = cases.make(rng).weight
     path = tmp_path / "one.safetensors"
