@@ -65,7 +65,9 @@ function withoutBase(act) {
 
 function clicked(event) {
   const { x, y, customdata, curveNumber, pointNumber } = event.points[0];
-  trigger("select", { x, y, customdata, curve: curveNumber, point: pointNumber });
+  const told = { x, y, customdata, curve: curveNumber, point: pointNumber };
+  const tell = () => (window.aqvizAsked ? setTimeout(tell, 50) : trigger("select", told));
+  tell(); // not before the link is open, whose answer would undo it
 }
 
 // One drawing is the named image, the layers over it are hidden; the buttons stay reachable.

@@ -52,14 +52,18 @@ class Browser:
         self.address, self.faults = address, []
         self._chromium, self._contexts = chromium, []
 
-    def open(self, query: str, width: int = 1440, height: int = 900, **context):
-        """A page that is being loaded; `context` as in playwright's new_context."""
+    def open(
+        self, query: str, width: int = 1440, height: int = 900, settled: bool = True, **context
+    ):
+        """A page, which has opened its link if `settled`; `context` as in `new_context`."""
         size = {"width": width, "height": height}
         self._contexts.append(self._chromium.new_context(viewport=size, **context))
         page = self._contexts[-1].new_page()
         page.set_default_timeout(WAIT)
         watch(page, self.address, self.faults)
         page.goto(f"{self.address}/{query}")
+        if settled:
+            page.wait_for_function("window.aqvizAsked === ''")
         return page
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 from documents import engine
 
 from aqviz import app, recordings, studies
+from aqviz.tabs import links
 from aqviz.tabs.map import draw_map
 from aqviz.tabs.search import draw_search
 from quantcore.progress import Progress
@@ -70,14 +71,27 @@ def test_a_click_and_a_link_choose_a_layer(visit):
     assert again.locator("#map-layer input").input_value() == "model.layers.3.mlp.down_proj"
 
 
+def test_a_click_before_the_link_is_open_is_not_undone(made, serve, browse, monkeypatch):
+    opened = links.Wiring.opened
+    monkeypatch.setattr(links.Wiring, "opened", lambda *given: time.sleep(3) or opened(*given))
+    page = browse(serve(made), "?view=map", settled=False, **DESKTOP)
+    click_on_a_cell(page)
+    page.wait_for_timeout(3000)
+    page.wait_for_selector("#map-facts h2:has-text('model.layers.2.self_attn.q_proj')")
+
+
 def test_a_real_click_on_a_cell_names_its_layer(visit):
     page = visit("?view=map")
+    click_on_a_cell(page)
+    page.wait_for_selector("#map-facts h2:has-text('model.layers.2.self_attn.q_proj')")
+
+
+def click_on_a_cell(page):
     drawn(page, "layer_map")
     plot = page.locator("#plot-layer_map .nsewdrag")
     plot.scroll_into_view_if_needed()
     box = plot.bounding_box()
     page.mouse.click(box["x"] + 0.5 * box["width"] / 7, box["y"] + 2.5 * box["height"] / 30)
-    page.wait_for_selector("#map-facts h2:has-text('model.layers.2.self_attn.q_proj')")
 
 
 def test_a_sorted_table_stays_sorted_when_the_colour_changes(visit):
