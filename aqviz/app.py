@@ -5,21 +5,26 @@ import inspect
 import json
 import logging
 from collections.abc import Callable
+from functools import wraps
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.events import api as publish
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aqviz import recordings, report
+from aqviz import metrics, recordings
+from aqviz.api import Api
 from aqviz.engine import Document, Engine
 from aqviz.jobs import JobStore
 from aqviz.plot_host import script_route
 from aqviz.tabs.actions import Core
 from aqviz.tabs.basins import draw_basins
+from aqviz.tabs.bundles import AbsentError, zip_of
 from aqviz.tabs.inside import draw_inside
 from aqviz.tabs.learn import draw_learn
 from aqviz.tabs.links import HEAD
@@ -29,11 +34,13 @@ from aqviz.tabs.perplexity import draw_perplexity
 from aqviz.tabs.race import draw_race
 from aqviz.tabs.rho import draw_rho
 from aqviz.tabs.search import draw_search
-from aqviz.tabs.show import race_bundle
+from aqviz.tabs.tune import draw_tune
 from quantcore import machine
+from quantcore.errors import InputError, QuantcoreError
 
 HERE = Path(__file__).parent
 PORT = 7860
+UPLOAD_SECONDS = 600  # for which a file nobody took stays in Gradio's folder
 TABS: dict[str, tuple[str, Callable[[Core, gr.Blocks], None]]] = {  # view -> title, drawing
     "race": ("Race", draw_race),
     "map": ("Map", draw_map),
@@ -41,15 +48,15 @@ TABS: dict[str, tuple[str, Callable[[Core, gr.Blocks], None]]] = {  # view -> ti
     "basins": ("Basins", draw_basins),
     "rho": ("ρ", draw_rho),
     "perplexity": ("Perplexity", draw_perplexity),
+    "tune": ("Tune", draw_tune),
     "inside": ("Inside a weight", draw_inside),
     "learn": ("Learn", draw_learn),
     "paper": ("Paper", draw_paper),
 }
 TYPES = {"json": "application/json", "csv": "text/csv", "zip": "application/zip"}
-BODIES: dict[str, Callable[[Document], str | bytes]] = {
+BODIES: dict[str, Callable[[Document], str]] = {
     "json": json.dumps,
-    "csv": lambda document: report.table(document).to_csv(index=False),
-    "zip": race_bundle,
+    "csv": lambda document: metrics.table(document).to_csv(index=False),
 }
 LOOK = {  # for light and dark alike: the variables of app.css change with the page
     "block_border_width": "0px",
@@ -108,8 +115,15 @@ def make_core(engine: Engine | None = None, folder: Path | None = None) -> Core:
 
 def build(core: Core) -> gr.Blocks:
     """The page."""
-    demo = gr.Blocks(title="aqviz", fill_width=True, analytics_enabled=False)
+    demo = gr.Blocks(
+        title="aqviz",
+        fill_width=True,
+        analytics_enabled=False,
+        delete_cache=(UPLOAD_SECONDS, UPLOAD_SECONDS),
+    )
     with demo:
+        for function in Api(core).functions():  # first, so that no handler has taken their names
+            publish(one_sentence(function))
         with gr.Row(elem_classes="top", equal_height=False):
             gr.HTML(
                 '<h1 class="brand">aqviz</h1>',
@@ -129,6 +143,19 @@ def build(core: Core) -> gr.Blocks:
     return demo
 
 
+def one_sentence(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function; what it refuses reaches the caller as its one sentence."""
+
+    @wraps(function)
+    def guarded(*given: Any, **named: Any) -> Any:
+        try:
+            return function(*given, **named)
+        except QuantcoreError as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    return guarded
+
+
 def serve(demo: gr.Blocks, core: Core, **launch: Any) -> Any:
     """Launch the page with its look, its script and its downloads."""
     demo.queue(default_concurrency_limit=4, max_size=40)
@@ -140,24 +167,48 @@ def serve(demo: gr.Blocks, core: Core, **launch: Any) -> Any:
         run_history=False,
         enable_monitoring=False,
         show_error=False,
-        app_kwargs={"routes": [script_route(), results_route(core)]},
+        max_file_size=core.uploads.largest,
+        app_kwargs={"routes": [script_route(), results_route(core), zip_route(core)]},
         **launch,
     )
 
 
 def results_route(core: Core) -> Route:
-    """Serves what a job or the recording holds, as JSON, CSV or everything in a zip."""
+    """Serves what a job or the recording holds, as JSON or CSV."""
 
     async def results(request: Request) -> Response:
         name, kind = request.path_params["name"], request.path_params["kind"]
         document = core.document(name)
-        if not document or kind not in TYPES:
-            return Response("there is no such result", status_code=404, media_type="text/plain")
-        body = await run_in_threadpool(BODIES[kind], document)
-        disposition = {"Content-Disposition": f'attachment; filename="aqviz-{name}.{kind}"'}
-        return Response(body, media_type=TYPES[kind], headers=disposition)
+        if kind not in BODIES or not metrics.there(document):
+            return _refused("there is no such result", 404)
+        return _file(await run_in_threadpool(BODIES[kind], document), f"aqviz-{name}", kind)
 
     return Route("/gradio_api/aqviz/results/{name}.{kind}", results)
+
+
+def zip_route(core: Core) -> Route:
+    """Serves everything of a view in a zip; it is asked for with the query of the view's link."""
+
+    async def everything(request: Request) -> Response:
+        query = dict(request.query_params)
+        try:
+            body = await run_in_threadpool(zip_of, core, query, request.url.query)
+        except AbsentError as error:
+            return _refused(str(error), 404)
+        except QuantcoreError as error:
+            return _refused(str(error), 400)
+        return _file(body, f"aqviz-{query['view']}", "zip")
+
+    return Route("/gradio_api/aqviz/zip", everything)
+
+
+def _file(body: str | bytes, name: str, kind: str) -> Response:
+    disposition = {"Content-Disposition": f'attachment; filename="{name}.{kind}"'}
+    return Response(body, media_type=TYPES[kind], headers=disposition)
+
+
+def _refused(words: str, status: int) -> Response:
+    return Response(words, status_code=status, media_type="text/plain")
 
 
 def main() -> None:
@@ -166,14 +217,21 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
+    parser.add_argument("--mcp", action="store_true", help="serve the functions as MCP tools too")
     chosen = parser.parse_args()
+    if chosen.mcp and find_spec("mcp") is None:
+        parser.error('--mcp needs the extra: pip install "aqviz[mcp]"')
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)
-    core = make_core()
+    try:
+        core = make_core()
+    except InputError as error:  # a setting of the environment
+        parser.error(str(error))
     serve(
         build(core),
         core,
         server_name=chosen.host,
         server_port=chosen.port,
         inbrowser=not chosen.no_browser,
+        mcp_server=chosen.mcp,
     )

@@ -1,17 +1,20 @@
-"""A result as one zip: what was run, its numbers, its figures, and a notebook that repeats it.
+"""What a view shows as one zip: what was run, its numbers, its figures, and a notebook.
 
-README.txt      what this is, in words, with the command
+README.txt      what this is, in words, with the link and the command
 config.json     the study and its configuration
-metrics.csv     one line a run, plain numbers
+metrics.csv     plain numbers, one line a run, start, point, model or weight; other tables beside it
 trace.json      the whole document
-notebook.ipynb  runs the study again and compares
+notebook.ipynb  makes the numbers again and compares
 figures.html    the figures, drawn by the plotly.min.js beside it, without a network
+
+A view of several studies has a folder for each. The same view gives the same bytes.
 """
 
 import io
 import json
 import zipfile
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -19,44 +22,81 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from aqviz import notebook
+from aqviz import metrics, notebook, permalink, recordings
 from aqviz.engine import kind_of
 from quantcore.results import Document
 
-FIXED = (2026, 1, 1, 0, 0, 0)  # the same result gives the same bytes
+FIXED = (2026, 1, 1, 0, 0, 0)  # when every file was made
 SCRIPT = "plotly.min.js"
+Figures = Mapping[str, go.Figure]
+Files = dict[str, str | bytes]
 
 
-def bundle(
-    config: Any,
-    document: Document,
-    figures: Mapping[str, go.Figure],
-    metrics: pd.DataFrame,
-    told: tuple[str, str],
-) -> bytes:
-    """The zip of a study.
+@dataclass(frozen=True)
+class Bundle:
+    """What is given away of one study.
 
-    Args:
+    Attributes:
+        told: What it found, in a sentence or two.
         config: What was run.
-        document: What it found.
         figures: Title -> drawing.
-        metrics: One line a run.
-        told: What it found in one sentence, and the command that repeats it.
+        tables: Name -> table.
+        command: The command line that repeats it, where there is one.
+        document: All that it found, where that is JSON.
+        notebook: Makes it again, where that can be.
+        more: Other files.
     """
-    sentence, command = told
-    parts = {
-        "README.txt": f"{sentence}\n\nAgain on the command line:\n\n    {command}\n",
-        "config.json": _json({"study": kind_of(config), "config": document["config"]}),
-        "metrics.csv": metrics.to_csv(index=False),
-        "trace.json": _json(document),
-        "notebook.ipynb": _json(notebook.notebook(config, document, sentence)),
-        "figures.html": _page(figures),
-        SCRIPT: (files("plotly") / "package_data" / SCRIPT).read_text(encoding="utf-8"),
-    }
+
+    told: str
+    config: Document
+    figures: Figures
+    tables: Mapping[str, pd.DataFrame]
+    command: str = ""
+    document: Document | None = None
+    notebook: Document | None = None
+    more: Mapping[str, bytes] = field(default_factory=dict)
+
+    def files(self, query: str) -> Files:
+        """The files by name; the query is that of the view's link."""
+        made: Files = {"README.txt": self._readme(query), "config.json": _json(self.config)}
+        made |= {f"{name}.csv": table.to_csv(index=False) for name, table in self.tables.items()}
+        if self.document is not None:
+            made["trace.json"] = _json(self.document)
+        if self.notebook is not None:
+            made["notebook.ipynb"] = _json(self.notebook)
+        script = (files("plotly") / "package_data" / SCRIPT).read_text(encoding="utf-8")
+        return {**made, **self.more, "figures.html": _page(self.figures), SCRIPT: script}
+
+    def _readme(self, query: str) -> str:
+        parts = [self.told, f"The view in aqviz:\n\n    ?{query}"]
+        if self.command:
+            parts.append(f"Again on the command line:\n\n    {self.command}")
+        return "\n\n".join(parts) + "\n"
+
+
+def of_study(config: Any, document: Document, figures: Figures, told: str) -> Bundle:
+    """All of a study of the app."""
+    config, tables = recordings.named(config, document), metrics.tables(document)
+    names = metrics.keys(tables["metrics"]), metrics.checked(tables["metrics"])
+    return Bundle(
+        told=told,
+        config={"study": kind_of(config), "config": document["config"]},
+        figures=figures,
+        tables=tables,
+        command=permalink.command(config),
+        document=document,
+        notebook=notebook.of_study(config, document, told, names),
+    )
+
+
+def zipped(bundles: Mapping[str, Bundle], query: str) -> bytes:
+    """Bundles in one zip, each in the folder of its name; "" is no folder."""
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in parts.items():
-            archive.writestr(zipfile.ZipInfo(name, FIXED), text, zipfile.ZIP_DEFLATED)
+        for folder, bundle in bundles.items():
+            for name, content in bundle.files(query).items():
+                place = f"{folder}/{name}" if folder else name
+                archive.writestr(zipfile.ZipInfo(place, FIXED), content, zipfile.ZIP_DEFLATED)
     return held.getvalue()
 
 
@@ -64,7 +104,7 @@ def _json(value: Any) -> str:
     return json.dumps(value, indent=1) + "\n"
 
 
-def _page(figures: Mapping[str, go.Figure]) -> str:
+def _page(figures: Figures) -> str:
     """A page of its own with every figure and the sentence under it."""
     parts = []
     for number, (title, drawing) in enumerate(figures.items()):
@@ -73,6 +113,7 @@ def _page(figures: Mapping[str, go.Figure]) -> str:
         body = shown.to_html(
             full_html=False,
             include_plotlyjs=False,
+            auto_play=False,
             div_id=f"figure-{number}",  # its own would be random
             config={"displaylogo": False, "showSendToCloud": False},
         )

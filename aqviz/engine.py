@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from quantcore import experiment, landscape, sources, starts, survey
+from aqviz.uploads import Uploads
+from quantcore import experiment, landscape, sources, starts, survey, trial
 from quantcore.blocks import LayerInfo
 from quantcore.errors import SourceError
 from quantcore.experiment import Experiment
@@ -18,6 +19,7 @@ from quantcore.landscape import Landscape
 from quantcore.progress import Observe
 from quantcore.results import Document
 from quantcore.starts import Starts
+from quantcore.trial import Trial
 
 __all__ = ["STUDIES", "Document", "Engine", "Observe", "kind_of"]
 
@@ -26,6 +28,7 @@ STUDIES: dict[str, tuple[type, ModuleType]] = {
     "survey": (Survey, survey),
     "landscape": (Landscape, landscape),
     "starts": (Starts, starts),
+    "trial": (Trial, trial),
 }
 
 
@@ -40,7 +43,9 @@ def known_models() -> list[str]:
 
 
 def run(config: Any, observe: Observe, previous: Document | None) -> Document:
-    """Run a study."""
+    """Run a study; an experiment's problem is the name of an upload, never a path."""
+    if isinstance(config, Experiment):
+        return experiment.run(config, observe, previous, Uploads.here().path)
     document: Document = STUDIES[kind_of(config)][1].run(config, observe, previous)
     return document
 
@@ -49,6 +54,8 @@ def seconds(config: Any) -> float:
     """Expected seconds of a study other than an experiment."""
     if isinstance(config, Survey):
         return survey.estimate(config)
+    if isinstance(config, Trial):
+        return trial.estimate(config)
     one: Experiment = config.experiment
     layer = experiment.layers(one.model).get(one.layer)
     if layer is None:

@@ -1,14 +1,15 @@
 """Recorded evaluations of whole models: the models by name, and how any two of them differ.
 
-A model is named by how it was made, "oa-em" or "oa-em-tuned" after PV-tuning, so that a name means
-the same in every recording. Two models were measured on the same windows; a difference is the mean
-over windows of the difference of their losses, in nats a token, and counts as shown where its
-interval, two standard errors to either side, leaves out 0.
+A model is named by how it was made, so that a name means the same in every recording: "oa-em",
+"oa-em-with-beam" where its search is not the default, "oa-em-tuned" after PV-tuning. Two models
+were measured on the same windows; a difference is the mean over windows of the difference of their
+losses, in nats a token, and counts as shown where its interval, two standard errors to either side,
+leaves out 0.
 """
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,8 +17,10 @@ from aqviz import recordings, theme
 from aqviz.theme import Style
 from quantcore import entries, evaluation
 from quantcore.results import Document
+from quantcore.search import SearchConfig
 
 ORIGINAL, TUNED = "original", "-tuned"
+WITH = "-with-"  # before a search that is not the default
 PV = " + PV"  # PV-tuning, in a label
 PREFIX = "models-"
 NAME = re.compile(r"models-[\w.-]+")
@@ -118,13 +121,18 @@ def difference(one: Model, other: Model) -> Difference | None:
 def verdicts(document: Document | None) -> tuple[str, ...]:
     """What the document shows: OA-EM beside greedy, and each start before and after PV-tuning."""
     found = models(document)
+    ways = dict.fromkeys(key.removeprefix(model.init) for key, model in found.items())
+    searches = [way for way in ways if not way.endswith(TUNED)]  # "", and WITH others
     asked = [
-        (init + tuned, "greedy" + tuned, f"{when} PV-tuning")
+        (init + way + tuned, "greedy" + way + tuned, f"{when} PV-tuning")
+        for way in searches
         for tuned, when in (("", "Before"), (TUNED, "After"))
         for init in theme.STYLES
         if init != "greedy"
     ]
-    asked += [(init + TUNED, init, "On the same windows") for init in theme.STYLES]
+    same = "On the same windows"
+    asked += [(init + way + TUNED, init + way, same) for way in searches for init in theme.STYLES]
+    asked += [(init + way, init, same) for way in searches if way for init in theme.STYLES]
     told = [
         _verdict(found[one], found[other], when)
         for one, other, when in asked
@@ -137,19 +145,27 @@ def label(key: str) -> str:
     """A model's name in words."""
     if key == ORIGINAL:
         return theme.ORIGINAL.label
-    init = key.removesuffix(TUNED)
-    return theme.style(init).label + ("" if key == init else PV)
+    start = key.removesuffix(TUNED)
+    return style(start).label + ("" if key == start else PV)
+
+
+def style(name: str) -> Style:
+    """How a model is drawn whose own name speaks of an initialiser, and perhaps of a search.
+
+    Another search than the default is in the label and breaks the line; where the name speaks of
+    no initialiser, it is a stranger's.
+    """
+    longest = sorted(theme.STYLES, key=len, reverse=True)  # oa-em-adam before oa-em
+    found = theme.style(next((init for init in longest if init in name), name))
+    search = next((search for search in theme.SEARCHES if name.endswith(WITH + search)), None)
+    if search is None:
+        return found
+    return replace(found, label=f"{found.label} with {search}", dash="dot")
 
 
 def signed(value: float) -> str:
     """A difference, with its sign."""
     return f"{value:+.4f}".replace("-", "\N{MINUS SIGN}")
-
-
-def named_init(name: str) -> str:
-    """The initialiser that a model's own name speaks of; the name where it speaks of none."""
-    longest = sorted(theme.STYLES, key=len, reverse=True)  # oa-em-adam before oa-em
-    return next((init for init in longest if init in name), name)
 
 
 def _verdict(one: Model, other: Model, when: str) -> str:
@@ -183,9 +199,11 @@ def _model(entry: Document) -> Model:
     made = entry.get("quantization")
     if not made or not made.get("config"):
         return _stranger(entry)
-    init, tuned = made["config"]["init"], made["tuning"] is not None
-    key = init + TUNED if tuned else init
-    return Model(key, label(key), init, tuned, theme.style(init), entry)
+    init, search = made["config"]["init"], made["config"].get("search", SearchConfig.name)
+    start = init if search == SearchConfig.name else init + WITH + search
+    tuned = made["tuning"] is not None
+    key = start + TUNED if tuned else start
+    return Model(key, label(key), init, tuned, style(start), entry)
 
 
 def _stranger(entry: Document) -> Model:

@@ -78,6 +78,7 @@ class ModelPoint:
     Attributes:
         recording: The recording's name.
         scheme: Its scheme, or "mixed".
+        search: How its codes were searched.
         init: Its initialiser.
         tuned: Whether PV-tuning followed.
         value: Perplexity.
@@ -85,11 +86,13 @@ class ModelPoint:
         difference: Nats a token over the original.
         difference_error: Its paired standard error.
         seconds: To quantize it, tuning included.
+        shared: Whether other work shared the machine, so that its seconds are an upper bound.
         entry: The document's own, to be compared with others of the same document.
     """
 
     recording: str
     scheme: str
+    search: str
     init: str
     tuned: bool
     value: float
@@ -97,6 +100,7 @@ class ModelPoint:
     difference: float
     difference_error: float | None
     seconds: float | None
+    shared: bool
     entry: Document = field(repr=False, compare=False)
 
 
@@ -186,7 +190,7 @@ def beams(
 def models(documents: Mapping[str, Document]) -> list[ModelPoint]:
     """The evaluated models of all evaluation documents whose initialiser is known."""
     return [
-        _point(name, candidate)
+        _point(name, candidate, document.get("shared", False))
         for name, document in documents.items()
         if document.get("kind") == "evaluation"
         for candidate in document["candidates"]
@@ -197,16 +201,19 @@ def models(documents: Mapping[str, Document]) -> list[ModelPoint]:
 def model_pairs(
     points: Sequence[ModelPoint], *, tuned: bool
 ) -> list[tuple[ModelPoint, ModelPoint]]:
-    """Greedy's model beside OA-EM's of the same recording, both tuned or neither."""
-    found: dict[tuple[str, str], dict[str, ModelPoint]] = {}
+    """Greedy's model beside OA-EM's of the same recording and search, both tuned or neither.
+
+    OA-EM is ours with the exact M-step; where only the paper's was run, it is that.
+    """
+    found: dict[tuple[str, ...], dict[str, ModelPoint]] = {}
     for point in points:
         if point.tuned == tuned:
-            found.setdefault((point.recording, point.scheme), {})[point.init] = point
-    return [
-        (pair["greedy"], pair["oa-em"])
-        for pair in found.values()
-        if {"greedy", "oa-em"} <= pair.keys()
+            alike = (point.recording, point.scheme, point.search)
+            found.setdefault(alike, {})[point.init] = point
+    pairs = [
+        (pair.get("greedy"), pair.get("oa-em") or pair.get("oa-em-adam")) for pair in found.values()
     ]
+    return [(greedy, oa_em) for greedy, oa_em in pairs if greedy and oa_em]
 
 
 def paired(greedy: ModelPoint, oa_em: ModelPoint) -> tuple[float, float] | None:
@@ -238,12 +245,13 @@ def _pairs(runs: list[Document], one: str, other: str) -> Iterable[tuple[Documen
             yield by_seed[one, seed], by_seed[other, seed]
 
 
-def _point(recording: str, candidate: Document) -> ModelPoint:
+def _point(recording: str, candidate: Document, shared: bool) -> ModelPoint:
     made, measured = candidate["quantization"], candidate["perplexity"]
     schemes = made["schemes"]
     return ModelPoint(
         recording=recording,
         scheme=str(Scheme(**schemes[0])) if len(schemes) == 1 else "mixed",
+        search=made["config"].get("search", SearchConfig.name),
         init=made["config"]["init"],
         tuned=made["tuning"] is not None,
         value=measured["value"],
@@ -251,5 +259,6 @@ def _point(recording: str, candidate: Document) -> ModelPoint:
         difference=measured["difference"],
         difference_error=measured["difference_error"],
         seconds=made["seconds"],
+        shared=shared,
         entry=candidate,
     )

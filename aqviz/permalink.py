@@ -1,6 +1,7 @@
 """A view as a link, and an experiment as the command that repeats it.
 
     ?v=1&view=race&model=...&layer=...&scheme=2x8g8&seed=0&search=beam&beam=8&job=...
+    ?v=1&view=race&problem=upload-0123456789abcdef&layer=...
 
 `v` is the version of this form. The state of a view is a frozen dataclass; `encode` names the
 fields that differ from their defaults, `decode` reads them back, and the dataclass refuses what
@@ -18,11 +19,13 @@ from dataclasses import MISSING, dataclass, fields
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
+from aqviz import uploads
 from quantcore.errors import InputError
 from quantcore.experiment import Experiment
 from quantcore.landscape import Landscape
 from quantcore.search import SearchConfig
 from quantcore.starts import Starts
+from quantcore.trial import Trial
 from quantcore.weight import Scheme
 
 VERSION = 1
@@ -119,6 +122,7 @@ def to_query(experiment: Experiment, job: str | None = None) -> str:
         "v": VERSION,
         "view": RACE,
         "model": experiment.model,
+        "problem": experiment.problem,
         "layer": experiment.layer,
         "scheme": scheme_name(experiment.scheme),
         "seed": experiment.seeds[0],
@@ -142,9 +146,12 @@ def from_query(query: Mapping[str, str]) -> Link:
     """
     _check_version(query)
     job = query.get("job") or None
+    problem = uploads.checked(query["problem"]) if "problem" in query else None
     if not query.get("layer"):
         return Link(None, job)
-    values: dict[str, Any] = {"model": query.get("model") or None, "layer": query["layer"]}
+    values: dict[str, Any] = {"layer": query["layer"], "problem": problem}
+    if not problem:
+        values["model"] = query.get("model") or None
     if "scheme" in query:
         values["scheme"] = Scheme.parse(query["scheme"])
     if "inits" in query:
@@ -174,6 +181,9 @@ def _words(config: Any) -> list[Any]:
         case Starts(experiment=one, noises=noises):
             named = [word for noise in noises for word in ("--noise", noise)]
             return ["quantcore", "starts", *_layer_words(one), *named]
+        case Trial(blocks=blocks):
+            numbers = ",".join(map(str, blocks))
+            return ["quantcore", "trial", "--blocks", numbers, *_own(config, "blocks")]
         case Experiment():
             return ["quantcore", "layer", *_layer_words(config)]
     only_facts = [] if config.inits else ["--facts"]
@@ -198,9 +208,11 @@ def _own(config: Any, *without: str) -> list[Any]:
 def _layer_words(experiment: Experiment) -> list[Any]:
     words: list[Any] = []
     scheme = experiment.scheme
-    if experiment.model:
-        words += ["--model", experiment.model]
-    words += ["--layer", experiment.layer]
+    if experiment.problem:
+        words += ["--problem", uploads.FILE, "--name", experiment.layer]
+    else:
+        words += ["--model", experiment.model] if experiment.model else []
+        words += ["--layer", experiment.layer]
     words += ["--codebooks", scheme.codebooks, "--bits", scheme.bits, "--group", scheme.group]
     for init in experiment.inits:
         words += ["--init", init]

@@ -35,6 +35,7 @@ STUDIES: Mapping[str, Any] = {
     **studies.RECORDED,
     "landscape": Basins().landscape,
     "starts": Basins().many,
+    "trial": studies.TRIAL,
 }
 INSIDE = "inside"  # one weight and what its numbers are made of, not a document
 COLUMNS = (

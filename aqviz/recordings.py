@@ -2,7 +2,7 @@
 
 import json
 import typing
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,11 @@ def every(kind: str, folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
     return {name: found for name, found in _all(folder).items() if found.get("kind") == kind}
 
 
+def studies(folder: Path = FOLDER) -> dict[str, dict[str, Any]]:
+    """All recorded documents that name their settings by a key."""
+    return {name: found for name, found in _all(folder).items() if "key" in found}
+
+
 @lru_cache(maxsize=8)  # they do not change while the program runs
 def _all(folder: Path) -> dict[str, dict[str, Any]]:
     named = {path.stem: read(path.stem, folder) for path in sorted(folder.glob("*.json"))}
@@ -64,3 +69,11 @@ def experiment_of(config: dict[str, Any]) -> Experiment:
     """
     made: Experiment = config_of("experiment", {"search": "beam"} | config)
     return made
+
+
+def named(config: Any, document: dict[str, Any] | None) -> Any:
+    """A study's config with the model that the default stood for."""
+    if hasattr(config, "experiment"):
+        return replace(config, experiment=named(config.experiment, document))
+    used = (document or {}).get("model") or {}
+    return replace(config, model=config.model or used.get("name"))

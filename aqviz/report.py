@@ -1,4 +1,4 @@
-"""A document in words and rows: what happened in one sentence, and the table of results.
+"""A race in words and rows: what happened in one sentence, and the rows of its results.
 
 Errors are percentages of the layer's output (relative error x 100), means over seeds. The sentence
 compares every initialiser with the first one, and calls a gap under half a percent level.
@@ -7,11 +7,8 @@ compares every initialiser with the first one, and calls a gap under half a perc
 from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
 from aqviz import theme
 from aqviz.figures.usage import effective_words
-from aqviz.recordings import experiment_of
 
 LEVEL = 0.005  # relative gap below which two errors are called level
 
@@ -75,27 +72,6 @@ def sentence(document: dict[str, Any] | None, state: str) -> str:
     if len(done) > 1:
         return _comparison(done) + _perplexity_clause(document, done) + "."
     return "On the calibration text " + _so_far(document["runs"][-1], done, state) + "."
-
-
-def table(document: dict[str, Any]) -> pd.DataFrame:
-    """One line for each run, plain numbers, for CSV."""
-    keys = ["init", "seed", "complete"]
-    keys += [f"init_{text}relative_error" for text in ("", "heldout_")]
-    keys += [f"{text}relative_error" for text in ("", "heldout_")]
-    config = experiment_of(document["config"])
-    common = {
-        "layer": document["layer"],
-        "search": config.search,
-        "beam": config.width,
-    }
-    lines = []
-    for run in document["runs"]:
-        line = {**common, **{key: run.get(key) for key in keys}}
-        line |= {f"seconds_{name}": value for name, value in run["seconds"].items()}
-        line |= {f"used_{book + 1}": used for book, used in enumerate(run.get("used") or [])}
-        line |= {f"perplexity_{name}": v for name, v in (run.get("perplexity") or {}).items()}
-        lines.append(line)
-    return pd.DataFrame(lines)
 
 
 def _row(init: str, runs: list[dict[str, Any]]) -> Row:

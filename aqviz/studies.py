@@ -1,11 +1,12 @@
-"""The surveys that are recorded: what the pages of many layers and many searches show at first.
+"""The studies that are recorded: what the pages of many layers, searches and tuning show first.
 
-A page's state makes a `Survey`, and the survey's key finds its recording. So the settings stand
+A page's state makes a study, and the study's key finds its recording. So the settings stand
 here once: `aqviz.record` runs them, and the pages' default states make the same.
 """
 
 from quantcore.grid import Survey
 from quantcore.init import INITIALISERS
+from quantcore.trial import Trial
 from quantcore.weight import Scheme
 
 SEEDS = (0, 1, 2)
@@ -42,5 +43,8 @@ DIALS = Survey(
     seeds=SEEDS,
 )
 """Two layers under the released search: its width, the amount of text, shrinkage."""
+
+TRIAL = Trial(scheme=Scheme.parse("1x8g8"))
+"""One block of the default model at 1 bit, where there is much to make up for."""
 
 RECORDED = {"map": MAP, "frontier": FRONTIER, "rho": RHO, "dials": DIALS}

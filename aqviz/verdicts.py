@@ -181,7 +181,7 @@ def free(documents: Documents) -> Verdict:
     """Whether OA-EM takes longer."""
     names, found = _layer_gaps(documents)
     plain = model_pairs(models(documents), tuned=False)
-    timed = [(a, b) for a, b in plain if a.seconds and b.seconds]
+    timed = [(a, b) for a, b in plain if a.seconds and b.seconds and not a.shared]
     facts, told = [], []
     if found:
         cost = median(1 / gap.time.mean for gap in found)
@@ -190,7 +190,7 @@ def free(documents: Documents) -> Verdict:
     for a, b in timed:
         share = (b.seconds or 0) / (a.seconds or 1)
         facts.append(share <= FREE)
-        told.append(f"A whole model at {a.scheme} takes {share:.2f} of it.")
+        told.append(f"A whole model at {a.scheme} with {a.search} takes {share:.2f} of it.")
     if not facts:
         return _absent("layers or models")
     told.append(f"Up to {FREE} counts as no cost.")
@@ -218,6 +218,7 @@ def hours(documents: Documents) -> Verdict:
     told = [
         f"{theme.style(point.init).label} at {point.scheme} {point.seconds:,.0f} s on "
         f"{documents[point.recording]['machine']['cores']} cores"
+        f"{', shared with other work' if point.shared else ''}"
         for point in plain
     ]
     nearest = f" Recorded here for the small model: {'; '.join(told)}." if told else ""
@@ -249,9 +250,10 @@ def _pair_words(greedy: ModelPoint, oa_em: ModelPoint) -> str:
         if found is None
         else f"{signed(found[0], 4)} ± {found[1]:.4f} nats a token"
     )
+    search = theme.SEARCHES.get(greedy.search, greedy.search)
     return (
-        f"at {greedy.scheme} greedy's model has perplexity {greedy.value:.2f} and OA-EM's "
-        f"{oa_em.value:.2f} ({compared})"
+        f"at {greedy.scheme} with {search} greedy's model has perplexity {greedy.value:.2f} and "
+        f"that of {theme.style(oa_em.init).label} {oa_em.value:.2f} ({compared})"
     )
 
 

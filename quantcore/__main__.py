@@ -19,12 +19,13 @@ from quantcore.commands.quantize import quantize
 from quantcore.commands.report import report
 from quantcore.commands.starts import starts
 from quantcore.commands.survey import survey
+from quantcore.commands.trial import trial
 from quantcore.commands.tune import tune
 from quantcore.errors import QuantcoreError
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Layers": (layer, survey, landscape, starts, layers, models),
-    "A whole model": (quantize, tune, evaluate, report, export, repair, generate, chat),
+    "A whole model": (quantize, tune, trial, evaluate, report, export, repair, generate, chat),
 }
 
 app = typer.Typer(

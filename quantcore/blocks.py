@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from quantcore.errors import SourceError
+from quantcore.errors import InputError, SourceError
+
+DIGITS = 4  # of a block's number, more than any model needs
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,25 @@ def before(model: nn.Module, layer_name: str) -> list[nn.Module]:
         if isinstance(parent, nn.ModuleList):
             return list(parent)[: int(path[depth])]
     return []
+
+
+def parse_numbers(words: str) -> tuple[int, ...]:
+    """The blocks that words such as 0-3 or 0,2,5-7 name.
+
+    >>> parse_numbers("5,0-1")
+    (0, 1, 5)
+
+    Raises:
+        InputError: they name none.
+    """
+    found: set[int] = set()
+    for part in words.split(","):
+        first, dash, last = (piece.strip() for piece in part.partition("-"))
+        ends = (first, last if dash else first)
+        if not all(end.isdecimal() and len(end) <= DIGITS for end in ends):
+            raise InputError(f"blocks are numbers such as 0-3 or 0,2,5-7, got {words!r}")
+        found.update(range(int(ends[0]), int(ends[1]) + 1))
+    return tuple(sorted(found))
 
 
 @contextmanager

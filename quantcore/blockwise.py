@@ -102,7 +102,7 @@ class Quantizer:
             for layer in task.planned:
                 self.meter.skip(layer.info.name)
             self.meter.skip(tuning_stage(task.number))
-            return _filled(copy, task, stored)
+            return filled(copy, task.planned, stored)
         begun = time.perf_counter()
         added = drift.added_to(task.block, task.original, task.arguments)
         for stage in streams.stages(copy, task.given.calibration, task.arguments):
@@ -188,6 +188,28 @@ class Quantizer:
         )
 
 
+def filled(
+    block: nn.Module, planned: tuple[PlannedLayer, ...], tensors: dict[str, Tensor]
+) -> nn.Module:
+    """A block, written to, with the tensors that a store keeps of it.
+
+    Args:
+        block: The original's, on any device.
+        planned: Its layers.
+        tensors: By full name.
+    """
+    device = next(block.parameters()).device
+    for layer in planned:
+        if layer.scheme is not None:
+            dense = block.get_submodule(_inner(layer))
+            info = layer.info
+            new = QuantizedLinear(info.columns, info.out, layer.scheme, dense.bias is not None)
+            linear.replace(block, _inner(layer), new.to(device))
+    prefix = planned[0].info.name.removesuffix(_inner(planned[0]))
+    block.load_state_dict({name.removeprefix(prefix): value for name, value in tensors.items()})
+    return block
+
+
 def tuning_stage(number: int) -> str:
     """What a block's tuning is called."""
     return f"tune block {number}"
@@ -218,20 +240,6 @@ def _facts(
         "seconds": entry["seconds"],
         "trace": entry["trace"],
     }
-
-
-def _filled(block: nn.Module, task: BlockTask, tensors: dict[str, Tensor]) -> nn.Module:
-    """The block with a finished one's tensors."""
-    device = next(block.parameters()).device
-    for layer in task.planned:
-        if layer.scheme is not None:
-            dense = block.get_submodule(_inner(layer))
-            info = layer.info
-            new = QuantizedLinear(info.columns, info.out, layer.scheme, dense.bias is not None)
-            linear.replace(block, _inner(layer), new.to(device))
-    state = {name.removeprefix(f"{task.name}."): value for name, value in tensors.items()}
-    block.load_state_dict(state)
-    return block
 
 
 def _rounded(name: str, weight: AdditiveWeight) -> AdditiveWeight:

@@ -11,6 +11,7 @@ there is. Finished runs of an earlier document of the same experiment are not co
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -43,7 +44,7 @@ class Experiment:
     Attributes:
         model: What `sources.resolve` takes; None is the default model.
         layer: The layer's name, or the prefix in a problem file.
-        problem: A safetensors problem file instead of a model.
+        problem: A safetensors problem file instead of a model, by its path or another name (`run`).
         scheme: Codebooks, bits and group size.
         inits: Initialisers to compare.
         seeds: Each initialiser is run once with every seed.
@@ -117,7 +118,12 @@ class Experiment:
         return TextConfig(self.text, self.window, self.calibration_tokens, self.heldout_tokens)
 
 
-def run(experiment: Experiment, observe: Observe, previous: Document | None = None) -> Document:
+def run(
+    experiment: Experiment,
+    observe: Observe,
+    previous: Document | None = None,
+    locate: Callable[[str], Path] = Path,
+) -> Document:
     """Run the whole comparison.
 
     Args:
@@ -125,6 +131,7 @@ def run(experiment: Experiment, observe: Observe, previous: Document | None = No
         observe: Called with the progress and the document so far, which goes on changing: copy what
             you keep. May raise to stop.
         previous: An earlier document; finished runs in it are kept if it has the same key.
+        locate: Where the problem file is that the experiment names; the document says the name.
 
     Returns:
         The finished document (`docs/results.md`).
@@ -135,7 +142,7 @@ def run(experiment: Experiment, observe: Observe, previous: Document | None = No
     device = machine.resolve_device(experiment.device)
     document = results.begin(experiment.key(), experiment.layer, asdict(experiment))
     meter = Meter(observe, document)
-    problem, loaded = problem_of(experiment, device, meter)
+    problem, loaded = problem_of(experiment, device, meter, locate)
     out, columns = problem.weight.shape
     document.update(results.shape_facts(experiment.scheme, out, columns))
     _plan_runs(experiment, meter, out, columns, device)
@@ -178,7 +185,10 @@ def estimate(experiment: Experiment, out: int, columns: int) -> float:
 
 
 def problem_of(
-    experiment: Experiment, device: torch.device, meter: Meter
+    experiment: Experiment,
+    device: torch.device,
+    meter: Meter,
+    locate: Callable[[str], Path] = Path,
 ) -> tuple[LayerProblem, LoadedModel | None]:
     """The experiment's problem, and the model where it comes from one; both enter the document.
 
@@ -186,7 +196,7 @@ def problem_of(
         QuantcoreError: the layer, model, file or text is not there or cannot be used.
     """
     if experiment.problem is not None:
-        problem = problems.from_file(Path(experiment.problem), experiment.layer)
+        problem = problems.from_file(locate(experiment.problem), experiment.layer)
         return problem.to(device), None
     source, document = sources.resolve(experiment.model), meter.document
     document["model"] = {k: getattr(source, k) for k in ("kind", "name", "note")}

@@ -149,14 +149,16 @@ def expected_seconds(
     flop = estimates.rates_of(device).forward_flop
     learned = config.samples * config.length
     tokens = learned + config.heldout_samples * config.length
-    seconds = {PREPARE: 0.0}
     per_block = _weights(skeleton) * 2 * flop
+    numbers = sorted({layer.info.block for layer in planned})
+    only_passed = numbers[-1] + 1 - len(numbers)
+    seconds = {PREPARE: only_passed * tokens * per_block}
     for layer in planned:
         if layer.scheme is not None:
             out, columns = layer.info.out, layer.info.columns
             known = estimates.layer_seconds(config.layer(layer.scheme), out, columns, device)
             seconds[layer.info.name] = known.total
-    for number in sorted({layer.info.block for layer in planned}):
+    for number in numbers:
         passes = 5 * tokens + 3 * config.tuning.epochs * learned  # backward counts twice
         seconds[tuning_stage(number)] = passes * per_block
     return seconds
@@ -194,9 +196,9 @@ def run(config: ModelConfig, folder: Path, observe: Observe) -> Document:
     """
     source = sources.resolve(config.model)
     skeleton, planned = plan(config)
-    device = machine.resolve_device(config.device)
+    machine.resolve_device(config.device)  # refused before the folder is there
     machine.require_memory(expected_bytes(config, skeleton, planned), f"quantizing {source.name}")
-    with stores.opened(folder, _begun(config, source, skeleton, planned)) as store:
+    with stores.opened(folder, begin(config, source, skeleton, planned)) as store:
         meter = Meter(observe, store.manifest)
         if store.manifest["complete"]:
             return store.manifest
@@ -204,14 +206,53 @@ def run(config: ModelConfig, folder: Path, observe: Observe) -> Document:
             meter.plan(stage, seconds)
         meter.begin(PREPARE)
         loaded = meter.patiently(lambda: sources.load(source, mapped=True))
-        quantizer = Quantizer(
-            config.layer, config.correction, config.tuning, config.seed, store, meter
-        )
-        for number in _blocks_in_turn(config, loaded, planned, quantizer, device):
-            meter.skip(tuning_stage(number))
+        quantize_blocks(config, loaded, planned, store, meter)
         _finish(loaded, planned, store)
         meter.end()
         return store.manifest
+
+
+def begin(
+    config: ModelConfig,
+    source: sources.ModelSource,
+    skeleton: nn.Module,
+    planned: tuple[PlannedLayer, ...],
+) -> Document:
+    """The manifest before anything is done."""
+    facts = config.facts()
+    identity = [problems.identity(source), machine.versions(), facts]
+    key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+    return stores.begin(key[:16], facts) | {
+        "model": {name: getattr(source, name) for name in ("kind", "name", "note")},
+        "plan": [_entry(layer) for layer in planned],
+        "ledger": ledger.ledger(skeleton, planned).facts(),
+    }
+
+
+def quantize_blocks(
+    config: ModelConfig,
+    loaded: LoadedModel,
+    planned: tuple[PlannedLayer, ...],
+    store: Store,
+    meter: Meter,
+) -> None:
+    """Quantize the planned blocks into an open store, or go on with them.
+
+    Args:
+        config: How.
+        loaded: The original; what lies outside its blocks is float32 afterwards.
+        planned: Its plan.
+        store: Begun with this plan.
+        meter: Hears of progress.
+
+    Raises:
+        QuantcoreError: text or model cannot be used, or do not fit into memory or the disk.
+    """
+    device = machine.resolve_device(config.device)
+    quantizer = Quantizer(config.layer, config.correction, config.tuning, config.seed, store, meter)
+    for number in _blocks_in_turn(config, loaded, planned, quantizer, device):
+        meter.skip(tuning_stage(number))
+        meter.report()  # blocks that are only run through tell nothing themselves
 
 
 def _blocks_in_turn(
@@ -221,7 +262,7 @@ def _blocks_in_turn(
     quantizer: Quantizer,
     device: torch.device,
 ) -> Iterator[int]:
-    """Quantize block after block; yields the number of each that is finished."""
+    """Quantize block after block; yields the number of each that text has been through."""
     windows, text = _windows(config, loaded)
     learned, heldout = map(len, windows)
     facts = {"windows": learned, "heldout_windows": heldout, "length": config.length}
@@ -287,23 +328,6 @@ def _finish(loaded: LoadedModel, planned: tuple[PlannedLayer, ...], store: Store
                 shards.write_part(store.folder, file, shards.as_held(tensors))
         shards.complete(store.folder, model, loaded.tokenizer)
     store.finish()
-
-
-def _begun(
-    config: ModelConfig,
-    source: sources.ModelSource,
-    skeleton: nn.Module,
-    planned: tuple[PlannedLayer, ...],
-) -> Document:
-    """The manifest before anything is done."""
-    facts = config.facts()
-    identity = [problems.identity(source), machine.versions(), facts]
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
-    return stores.begin(key[:16], facts) | {
-        "model": {name: getattr(source, name) for name in ("kind", "name", "note")},
-        "plan": [_entry(layer) for layer in planned],
-        "ledger": ledger.ledger(skeleton, planned).facts(),
-    }
 
 
 def _entry(layer: PlannedLayer) -> dict[str, Any]:

@@ -154,15 +154,19 @@ class LayerProblem:
 
     @property
     def energy(self) -> float:
-        """The same averaged over rows, what relative errors divide by."""
-        return self.row_energies.mean().item()
+        """The same averaged over rows, what relative errors divide by.
+
+        Raises:
+            ProblemError: the layer's output is zero.
+        """
+        return _some(self.row_energies, "calibration")
 
     @cached_property
     def heldout_energy(self) -> float | None:
         """The same on the held-out Hessian, where there is one."""
         if self.heldout_hessian is None:
             return None
-        return _row_errors(self.weight, None, self.heldout_hessian).mean().item()
+        return _some(_row_errors(self.weight, None, self.heldout_hessian), "held-out")
 
 
 @dataclass(frozen=True)
@@ -210,6 +214,17 @@ def _row_errors(
         delta = weight[rows] if approx is None else weight[rows] - _dense(approx, rows)
         errors[rows] = _energies(delta.double(), hessian)
     return errors
+
+
+def _some(row_energies: Float[Tensor, " out"], text: str) -> float:
+    """The mean of an output's energies, which must not be zero."""
+    energy = row_energies.mean().item()
+    if not energy > 0:
+        raise ProblemError(
+            f"the layer's output is zero on the {text} text, so that no error is relative to it; "
+            "measure the Hessian on other inputs"
+        )
+    return energy
 
 
 def _dense(approx: Approx, rows: slice) -> Float[Tensor, "rows columns"]:

@@ -13,8 +13,9 @@ changed is refused by name. One process at a time works in a folder.
 
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -131,6 +132,14 @@ def opened(folder: Path, begun: Document) -> Iterator[Store]:
         raise ResourceError(
             f"another process is writing {folder}; wait for it or name another folder"
         ) from None
+
+
+def keep_latest(place: Path, count: int) -> None:
+    """Remove all but the folders that were changed last; one that a process works in stays."""
+    folders = [path for path in place.iterdir() if path.is_dir()]
+    for folder in sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)[count:]:
+        with suppress(Timeout, OSError), FileLock(folder / ".lock").acquire(timeout=0):
+            shutil.rmtree(folder)
 
 
 def begin(key: str, config: Document) -> Document:

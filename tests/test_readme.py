@@ -2,8 +2,10 @@ import re
 from pathlib import Path
 
 import pytest
+from browsing import hosted
+from documents import engine
 
-from aqviz import record
+from aqviz import app, record
 
 README = Path(__file__).parents[1] / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
@@ -13,9 +15,18 @@ def test_there_is_an_example():
     assert BLOCKS
 
 
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    """Of the app, over a fake engine."""
+    core = app.make_core(engine(), tmp_path_factory.mktemp("jobs"))
+    with hosted(core) as served:
+        yield served
+    core.store.close()
+
+
 @pytest.mark.parametrize("block", BLOCKS)
-def test_the_examples_run(block, capsys):
-    exec(compile(block, "README.md", "exec"), {})
+def test_the_examples_run(block, address, capsys):
+    exec(compile(block.replace(f"http://127.0.0.1:{app.PORT}", address), "README.md", "exec"), {})
     assert capsys.readouterr().out
 
 

@@ -1,7 +1,8 @@
 """Perplexity of whole models: the original, and every initialiser before and after PV-tuning.
 
-A row an initialiser, hollow before tuning and filled after it. Perplexities carry the standard
-error over windows, which is mostly how texts differ; `pairs` is where models are told apart.
+A row an initialiser and search, hollow before tuning and filled after it. Perplexities carry the
+standard error over windows, which is mostly how texts differ; `pairs` is where models are told
+apart.
 """
 
 from dataclasses import dataclass
@@ -44,15 +45,14 @@ class ModelsView:
 def view_models(document: dict[str, Any] | None) -> ModelsView:
     """The perplexities of an evaluation document."""
     found = list(evaluations.models(document).values())
-    inits = list(dict.fromkeys(model.init for model in found))
+    rows = list(dict.fromkeys(model.style.label for model in found))
     dots = []
     for model in found:
         facts = model.entry["perplexity"]
-        row = inits.index(model.init)
+        row = rows.index(model.style.label)
         dots.append(Dot(model, row, facts["value"], facts["standard_error"]))
-    rows = tuple(next(m.style.label for m in found if m.init == init) for init in inits)
     told = ", ".join(f"{dot.model.label} {_words(dot)}" for dot in dots)
-    return ModelsView(tuple(dots), rows, f"Perplexity of the whole model: {told}.")
+    return ModelsView(tuple(dots), tuple(rows), f"Perplexity of the whole model: {told}.")
 
 
 def draw_models(view: ModelsView) -> go.Figure:

@@ -47,13 +47,13 @@ class PerplexityView:
     Attributes:
         points: The measured models.
         rows: Names of the rows, the original's first.
-        wanted: False where the experiment leaves perplexity out.
+        missing: Why there is no point, in a sentence.
         alt: The figure in a sentence.
     """
 
     points: tuple[Point, ...]
     rows: tuple[str, ...]
-    wanted: bool
+    missing: str
     alt: str
 
     @property
@@ -71,10 +71,10 @@ class PerplexityView:
 def view_perplexity(document: dict[str, Any] | None) -> PerplexityView:
     """The measured perplexities of a document."""
     document = document or {}
-    wanted = bool(document.get("config", {}).get("perplexity_windows", True))
+    missing = _missing(document.get("config", {}))
     measured = document.get("perplexity")
     if not measured:
-        return PerplexityView((), (), wanted, "Perplexity: not measured.")
+        return PerplexityView((), (), missing, "Perplexity: not measured.")
     whole = measured["original"]
     points = [
         Point("original", "original", 0.0, whole["value"], whole["standard_error"], None, None)
@@ -85,17 +85,13 @@ def view_perplexity(document: dict[str, Any] | None) -> PerplexityView:
         places = _spread(row, len(runs))
         points += [_point(run, place) for run, place in zip(runs, places, strict=True)]
     names = ("original", *(theme.style(init).label for init in inits))
-    return PerplexityView(tuple(points), names, wanted, _alt(points))
+    return PerplexityView(tuple(points), names, missing, _alt(points))
 
 
 def draw_perplexity(view: PerplexityView) -> go.Figure:
     """Perplexities above, paired differences below."""
     if not view.points:
-        return theme.message(
-            "Perplexity is measured after every initialiser has finished."
-            if view.wanted
-            else "Perplexity is off: set its windows above 0 to measure it."
-        )
+        return theme.message(view.missing)
     rows = len(view.rows)
     drawing = make_subplots(rows=2, row_heights=[rows, max(1, rows - 1)], vertical_spacing=0.26)
     height = 130 + ROW * (2 * rows - 1)
@@ -113,6 +109,15 @@ def draw_perplexity(view: PerplexityView) -> go.Figure:
         title_text="added loss, nats a token", tickformat="~g", nticks=5, row=2, col=1
     )
     return drawing
+
+
+def _missing(config: dict[str, Any]) -> str:
+    """Why an experiment has no perplexity, or not yet."""
+    if config.get("problem"):
+        return "Perplexity needs a whole model; this layer comes from a file of its own."
+    if config.get("perplexity_windows", True):
+        return "Perplexity is measured after every initialiser has finished."
+    return "Perplexity is off: set its windows above 0 to measure it."
 
 
 def _spread(row: int, count: int) -> list[float]:

@@ -12,6 +12,9 @@ import plotly.graph_objects as go
 from aqviz import evaluations, theme
 from aqviz.theme import Style
 
+NOTHING = "No run of PV-tuning is recorded for these models."
+SHORT = 90.0  # seconds; runs that are no longer are drawn against seconds
+
 
 @dataclass(frozen=True)
 class Course:
@@ -20,7 +23,7 @@ class Course:
     Attributes:
         label: Which model was tuned.
         style: How it is drawn.
-        minutes: Of work so far.
+        times: Of work so far, in the view's unit.
         kl: Nats a token on the validation text.
         steps: Steps so far.
         best: The point of the lowest KL.
@@ -28,7 +31,7 @@ class Course:
 
     label: str
     style: Style
-    minutes: tuple[float, ...]
+    times: tuple[float, ...]
     kl: tuple[float, ...]
     steps: tuple[int, ...]
     best: int
@@ -36,9 +39,16 @@ class Course:
 
 @dataclass(frozen=True)
 class TuningView:
-    """Every run."""
+    """Every run.
+
+    Attributes:
+        courses: The runs that were validated at least once.
+        unit: Of their times: minutes, or seconds where all are short.
+        alt: The figure in one sentence.
+    """
 
     courses: tuple[Course, ...]
+    unit: str
     alt: str
 
     @property
@@ -47,45 +57,48 @@ class TuningView:
         rows = [
             (course.label, *each)
             for course in self.courses
-            for each in zip(course.steps, course.minutes, course.kl, strict=True)
+            for each in zip(course.steps, course.times, course.kl, strict=True)
         ]
-        return theme.Table(("model", "step", "minutes", "validation KL, nats"), tuple(rows))
+        return theme.Table(("model", "step", self.unit, "validation KL, nats"), tuple(rows))
 
 
 def view_tuning(curves: Mapping[str, Sequence[Mapping[str, Any]]] | None) -> TuningView:
     """The curves of tuned models, by the models' names."""
-    found = [_course(name, curve) for name, curve in (curves or {}).items()]
-    courses = tuple(course for course in found if course is not None)
+    seen = {
+        name: [point for point in curve if point["validation_kl"] is not None]
+        for name, curve in (curves or {}).items()
+    }
+    longest = max((points[-1]["seconds"] for points in seen.values() if points), default=0.0)
+    unit, size = ("seconds", 1) if longest <= SHORT else ("minutes", 60)
+    courses = tuple(_course(name, points, size) for name, points in seen.items() if points)
     told = [
         f"{c.label} from {c.kl[0]:.3f} to {c.kl[c.best]:.3f} at step {c.steps[c.best]} "
         f"of {c.steps[-1]}"
         for c in courses
     ]
-    return TuningView(courses, f"KL on validation text, nats a token: {'; '.join(told)}.")
+    return TuningView(courses, unit, f"KL on validation text, nats a token: {'; '.join(told)}.")
 
 
-def draw_tuning(view: TuningView) -> go.Figure:
-    """A line for each run, against minutes of work."""
+def draw_tuning(view: TuningView, nothing: str = NOTHING) -> go.Figure:
+    """A line for each run, against time of work; `nothing` is said where there is none."""
     if not view.courses:
-        return theme.message("No run of PV-tuning is recorded for these models.")
+        return theme.message(nothing)
     drawing = theme.figure(view.alt, 360, view.table)
     for course in view.courses:
         _draw_course(drawing, course)
-    drawing.update_xaxes(title_text="minutes of tuning", tickformat="~g")
+    drawing.update_xaxes(title_text=f"{view.unit} of tuning", tickformat="~g")
     drawing.update_yaxes(title_text="validation KL, nats a token", tickformat="~g", nticks=6)
     return drawing
 
 
-def _course(name: str, curve: Sequence[Mapping[str, Any]]) -> Course | None:
-    seen = [point for point in curve if point["validation_kl"] is not None]
-    if not seen:
-        return None
-    style = theme.style(evaluations.named_init(name))
+def _course(name: str, seen: Sequence[Mapping[str, Any]], size: int) -> Course:
+    """A run from the points where it was validated; `size` seconds are one of its times."""
+    style = evaluations.style(name.removesuffix(evaluations.TUNED))
     kl = tuple(point["validation_kl"] for point in seen)
     return Course(
         label=style.label,
         style=style,
-        minutes=tuple(point["seconds"] / 60 for point in seen),
+        times=tuple(point["seconds"] / size for point in seen),
         kl=kl,
         steps=tuple(point["step"] for point in seen),
         best=kl.index(min(kl)),
@@ -95,7 +108,7 @@ def _course(name: str, curve: Sequence[Mapping[str, Any]]) -> Course | None:
 def _draw_course(drawing: go.Figure, course: Course) -> None:
     style = course.style
     drawing.add_scatter(
-        x=theme.floats(course.minutes),
+        x=theme.floats(course.times),
         y=theme.floats(course.kl),
         mode="lines+markers",
         name=course.label,

@@ -16,6 +16,7 @@ from aqviz.engine import Document, Engine, kind_of
 from aqviz.jobs import Job, JobStore
 from aqviz.tabs import panels
 from aqviz.tabs.form import Form
+from aqviz.uploads import Uploads
 from quantcore.blocks import LayerInfo
 from quantcore.errors import QuantcoreError, SourceError
 from quantcore.experiment import Experiment
@@ -28,17 +29,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Core:
-    """The engine, the jobs and the recorded run; `ready` is set when the engine is warm."""
+    """The engine, the jobs, the recorded run, files of visitors; `ready` is set when it is warm."""
 
     engine: Engine
     store: JobStore
     recording: Document | None
     ready: threading.Event = field(default_factory=threading.Event)
+    uploads: Uploads = field(default_factory=Uploads.here)
 
-    def layers(self, model: str | None) -> dict[str, LayerInfo]:
-        """A model's layers; waits for the preparation."""
+    def layers(self, model: str | None, upload: str | None = None) -> dict[str, LayerInfo]:
+        """The layers of a model, or of a kept file; waits for the preparation."""
         self.ready.wait()
-        return self.engine.layers(model or None)
+        if not upload:
+            return self.engine.layers(model or None)
+        shapes = self.uploads.open(upload).layers  # all in one block
+        return {prefix: LayerInfo(prefix, 0, prefix, *shape) for prefix, shape in shapes.items()}
 
     def first(self) -> tuple[Experiment, dict[str, LayerInfo]]:
         """What the controls say at first, and the layers known without asking the engine."""
@@ -95,7 +100,7 @@ def first_facts(core: Core) -> str:
 def check(core: Core, form: Form) -> tuple[str, str]:
     """The facts of what would be run, and what is wrong with it: one of them is empty."""
     try:
-        layers = core.layers(form.model)
+        layers = core.layers(form.model, form.upload)
         experiment = form.experiment(layers)
         layer = layers[experiment.layer]
         seconds = core.engine.estimate(experiment, layer.out, layer.columns)
@@ -110,7 +115,7 @@ def start(core: Core, form: Form) -> Job:
     Raises:
         QuantcoreError: it cannot be run.
     """
-    return core.store.submit(form.experiment(core.layers(form.model)))
+    return core.store.submit(form.experiment(core.layers(form.model, form.upload)))
 
 
 def resume(core: Core, job_id: str) -> Job | None:
@@ -123,6 +128,7 @@ def visit(core: Core, query: Mapping[str, str]) -> tuple[str, Form | None, Job |
     """What a link asks for: what is wrong with it, the controls' values, the job."""
     if query.get("view", permalink.RACE) != permalink.RACE:
         return "", None, None
+    job = None
     try:
         link = permalink.from_query(query)
         job = core.store.get(link.job) if link.job else None
@@ -130,10 +136,12 @@ def visit(core: Core, query: Mapping[str, str]) -> tuple[str, Form | None, Job |
         experiment = job.config if job else link.experiment
         if experiment is None:
             return lost, None, None
-        layers = core.layers(experiment.model)
+        job = job or core.store.find(experiment)
+        layers = core.layers(experiment.model, experiment.problem)
         if experiment.layer not in layers:
-            raise SourceError(f"this model has no layer {experiment.layer}; choose block and layer")
+            home = f"the file {experiment.problem}" if experiment.problem else "this model"
+            raise SourceError(f"{home} has no layer {experiment.layer}; choose another one")
         form = Form.of(experiment, layers)
-    except QuantcoreError as error:
-        return panels.alert(str(error)), None, None
-    return lost, form, job or core.store.find(experiment)
+    except QuantcoreError as error:  # what was found stays, though it cannot be run again
+        return panels.alert(str(error)), None, job
+    return lost, form, job

@@ -15,10 +15,11 @@ from aqviz.engine import Document
 from aqviz.figures.line import draw_line, view_line
 from aqviz.figures.plane import CODES, draw_plane, view_plane
 from aqviz.figures.starts import draw_starts, view_starts
+from aqviz.tabs import study
 from aqviz.tabs.actions import Core
 from aqviz.tabs.cards import figure_card, html, intro, repeat_card
 from aqviz.tabs.choice import draw_choice, offer_layers
-from aqviz.tabs.study import StudyView, draw_runner, wire_study
+from aqviz.tabs.study import StudyView, draw_runner, find, wire_study
 from quantcore.errors import InputError
 from quantcore.experiment import Experiment
 from quantcore.landscape import Landscape
@@ -96,6 +97,11 @@ class Basins:
 def draw_basins(core: Core, page: gr.Blocks) -> None:
     """The whole tab."""
     first = Basins()
+
+    def files(state: Basins) -> str:
+        found = (find(core, config)[1] for config in (state.landscape, state.many))
+        return study.downloads(VIEW, state, *found)
+
     intro(VIEW)
     with gr.Row(elem_classes="page", equal_height=False):
         with gr.Column(elem_classes="controls card", min_width=300):
@@ -109,14 +115,20 @@ def draw_basins(core: Core, page: gr.Blocks) -> None:
             html("<h2>Many starts</h2>", "many")
             many = draw_runner("starts")
             starts = figure_card("starts", _json(draw_starts, view_starts(None, "heldout")))
-            repeat = repeat_card(VIEW, "", "")
+            repeat = repeat_card(VIEW, "", "", files(first))
     inputs = list(controls.values())
-    drawn = [plane, line, repeat.command, repeat.python]
-    ground = StudyView(VIEW, Basins, lambda state: state.landscape, show_landscape)
-    wire_study(core, page, ground, inputs, runner, drawn, repeat.link)
-    clouds = StudyView(VIEW, Basins, lambda state: state.many, show_starts)
-    wire_study(core, page, clouds, inputs, many, [starts], None)
 
+    def ground(state: Basins, document: Document | None) -> list[Any]:
+        return [*show_landscape(state, document), files(state)]
+
+    def clouds(state: Basins, document: Document | None) -> list[Any]:
+        return [*show_starts(state, document), files(state)]
+
+    drawn = [plane, line, repeat.command, repeat.python, repeat.files]
+    view = StudyView(VIEW, Basins, lambda state: state.landscape, ground)
+    wire_study(core, page, view, inputs, runner, drawn, repeat.link)
+    view = StudyView(VIEW, Basins, lambda state: state.many, clouds)
+    wire_study(core, page, view, inputs, many, [starts, repeat.files], None)
     offer_layers(core, page, controls["model"], controls["layer"])
 
 

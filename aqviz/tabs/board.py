@@ -68,15 +68,14 @@ def draw_board(first: Shown, query: str) -> Board:
         perplexity = figure_card("perplexity", first.perplexity)
     usage = figure_card("usage", first.usage)
     spread = figure_card("spread", first.spread)
-    files = html(first.downloads, "files")
-    repeat = repeat_card("race", first.command, first.python)
+    repeat = repeat_card("race", first.command, first.python, first.files)
     words = text.read("glossary")
     with gr.Accordion(words.title, open=False, elem_classes="card glossary"):
         gr.Markdown(words.body)
     return Board(
         shown=[
-            *[status, headline, trace, results, ends, perplexity, usage, spread, files],
-            *[repeat.command, repeat.python],
+            *[status, headline, trace, results, ends, perplexity, usage, spread],
+            *[repeat.files, repeat.command, repeat.python],
         ],
         job=gr.Textbox(visible="hidden", elem_id="job"),
         seen=gr.Number(-1, visible="hidden"),

@@ -14,6 +14,7 @@ class Repeat(NamedTuple):
     command: gr.Textbox
     python: gr.Textbox
     link: gr.Textbox
+    files: gr.HTML
 
 
 def html(value: str, elem_id: str | None = None, **more: Any) -> gr.HTML:
@@ -45,12 +46,13 @@ def copied(label: str, elem_id: str, value: str, lines: int) -> gr.Textbox:
     )
 
 
-def repeat_card(prefix: str, command: str, python: str) -> Repeat:
-    """Command, Python and link of a view; ids begin with the prefix."""
+def repeat_card(prefix: str, command: str, python: str, files: str) -> Repeat:
+    """Command, Python, link and downloads of a view; ids begin with the prefix."""
     with gr.Column(elem_classes="card repeat"):
         html("<h2>Repeat, keep, share</h2>")
         return Repeat(
             copied("The same on the command line", f"{prefix}-command", command, lines=2),
             copied("The same in Python", f"{prefix}-python", python, lines=4),
             copied("Link to this view", f"{prefix}-link", "", lines=1),
+            html(files, f"{prefix}-files"),
         )

@@ -6,8 +6,9 @@ from typing import Any
 
 import gradio as gr
 
-from aqviz import theme
+from aqviz import text, theme
 from aqviz.tabs.form import OWN, Form
+from aqviz.uploads import MIB
 from quantcore.blocks import LayerInfo
 from quantcore.weight import PRESETS
 
@@ -23,10 +24,22 @@ ADVANCED = (
 
 
 @dataclass(frozen=True)
+class Brought:
+    """What is there for a visitor's own layer; `used` is seen while one is in use."""
+
+    used: gr.Column
+    told: gr.HTML
+    back: gr.Button
+    file: gr.UploadButton
+    alert: gr.HTML
+
+
+@dataclass(frozen=True)
 class Controls:
     """One component for each field of Form, and what belongs to them."""
 
     model: gr.Dropdown
+    upload: gr.Textbox
     block: gr.Dropdown
     projection: gr.Dropdown
     preset: gr.Radio
@@ -45,6 +58,7 @@ class Controls:
     shrinkage: gr.Number
     damping: gr.Number
     windows: gr.Number
+    brought: Brought
     own: gr.Row
     facts: gr.HTML
     run: gr.Button
@@ -65,10 +79,12 @@ def projections_of(layers: dict[str, LayerInfo], block: str | None) -> list[str]
     return [info.projection for info in layers.values() if str(info.block) == block]
 
 
-def draw_controls(form: Form, models: list[str], layers: dict[str, LayerInfo]) -> Controls:
-    """Lay the controls out with the form's values in them."""
+def draw_controls(
+    form: Form, models: list[str], layers: dict[str, LayerInfo], largest: int
+) -> Controls:
+    """Lay the controls out with the form's values in them; a file has at most `largest` bytes."""
     made = {
-        **_what(form, models, layers),
+        **_what(form, models, layers, largest),
         **_how(form),
         "facts": gr.HTML(elem_id="facts", apply_default_css=False),
         "run": gr.Button("Run", variant="primary", size="lg", elem_id="run"),
@@ -78,7 +94,9 @@ def draw_controls(form: Form, models: list[str], layers: dict[str, LayerInfo]) -
     return Controls(**{field.name: made[field.name] for field in fields(Controls)})
 
 
-def _what(form: Form, models: list[str], layers: dict[str, LayerInfo]) -> dict[str, Any]:
+def _what(
+    form: Form, models: list[str], layers: dict[str, LayerInfo], largest: int
+) -> dict[str, Any]:
     model = gr.Dropdown(
         [("default", ""), *models],
         value=form.model or "",
@@ -86,6 +104,9 @@ def _what(form: Form, models: list[str], layers: dict[str, LayerInfo]) -> dict[s
         allow_custom_value=True,
         elem_id="model",
     )
+    with gr.Column(visible=False) as used:
+        told = gr.HTML(elem_id="brought", apply_default_css=False)
+        back = gr.Button("Use the model again", size="sm")
     with gr.Row(elem_classes="pair"):
         block = gr.Dropdown(
             blocks_of(layers), value=form.block, label="Block", min_width=80, elem_id="block"
@@ -98,6 +119,7 @@ def _what(form: Form, models: list[str], layers: dict[str, LayerInfo]) -> dict[s
             scale=2,
             elem_id="projection",
         )
+    file, alert = _own_file(largest)
     preset = gr.Radio(
         [*BITS, OWN], value=form.preset, label="Bits of codes a weight", elem_id="preset"
     )
@@ -107,6 +129,8 @@ def _what(form: Form, models: list[str], layers: dict[str, LayerInfo]) -> dict[s
         group = gr.Number(form.group, label="Group", min_width=70)
     return {
         "model": model,
+        "upload": gr.Textbox("", visible="hidden", elem_id="upload"),
+        "brought": Brought(used, told, back, file, alert),
         "block": block,
         "projection": projection,
         "preset": preset,
@@ -115,6 +139,19 @@ def _what(form: Form, models: list[str], layers: dict[str, LayerInfo]) -> dict[s
         "group": group,
         "own": own,
     }
+
+
+def _own_file(largest: int) -> tuple[gr.UploadButton, gr.HTML]:
+    words = text.read("own_layer")
+    with gr.Accordion(words.title, open=False, elem_classes="more", elem_id="own-layer"):
+        gr.Markdown(words.body)
+        file = gr.UploadButton(
+            f"Choose a file, at most {largest / MIB:g} MiB",
+            file_types=[".safetensors"],
+            size="sm",
+            elem_id="own-file",
+        )
+        return file, gr.HTML(elem_id="own-alert", apply_default_css=False)
 
 
 def _how(form: Form) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What the controls say, as plain values, and the experiment they stand for."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aqviz import permalink
 from quantcore.blocks import LayerInfo
@@ -15,6 +15,7 @@ class Form(NamedTuple):
     """The value of every control, in the page's order."""
 
     model: str | None
+    upload: str | None  # the name of a kept file, instead of a model
     block: str | None
     projection: str | None
     preset: str
@@ -65,7 +66,7 @@ class Form(NamedTuple):
         if not self.search:
             raise InputError("no search is chosen; choose one")
         return Experiment(
-            model=self.model or None,
+            **self.source(),
             layer=layer.name,
             scheme=scheme,
             inits=tuple(self.inits),
@@ -76,12 +77,20 @@ class Form(NamedTuple):
             beam=_whole("beam width", self.beam),
             sweeps=_whole("number of sweeps", self.sweeps),
             device=self.device,
-            text=self.text or "default",
-            calibration_tokens=_whole("number of calibration tokens", self.tokens),
             shrinkage=_real("shrinkage", self.shrinkage),
             damping=_real("damping", self.damping),
-            perplexity_windows=_whole("number of perplexity windows", self.windows),
         )
+
+    def source(self) -> dict[str, Any]:
+        """Where weight and Hessians are from; a file brings them, so no text is read."""
+        if self.upload:
+            return {"problem": self.upload}
+        return {
+            "model": self.model or None,
+            "text": self.text or "default",
+            "calibration_tokens": _whole("number of calibration tokens", self.tokens),
+            "perplexity_windows": _whole("number of perplexity windows", self.windows),
+        }
 
     @classmethod
     def of(cls, experiment: Experiment, layers: dict[str, LayerInfo]) -> "Form":
@@ -90,6 +99,7 @@ class Form(NamedTuple):
         layer = layers.get(experiment.layer)
         return cls(
             model=experiment.model or "",
+            upload=experiment.problem or "",
             block=str(layer.block) if layer else None,
             projection=layer.projection if layer else None,
             preset=preset_of(scheme),

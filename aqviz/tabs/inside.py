@@ -48,8 +48,9 @@ def draw_inside(core: Core, page: gr.Blocks) -> None:
                 step, play = _draw_steps(example)
             tables = figure_card("inside_tables", first.tables)
             counts = figure_card("inside_counts", first.counts)
-            repeat = repeat_card("inside", command(example), first.python)
-    outputs = [alert, mapped, group, bits, numbers, counted, tables, counts, repeat.python]
+            repeat = repeat_card("inside", command(example), first.python, first.files)
+    figures = [mapped, group, bits, numbers, counted, tables, counts]
+    outputs = [alert, *figures, repeat.python, repeat.files]
     controls = [*chosen, scheme, step]
     wire(page, "inside", Inside, controls, lambda state: show(example, state), outputs, repeat.link)
     mapped.select(picked, None, chosen[1:], **QUIET)

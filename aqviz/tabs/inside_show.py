@@ -64,6 +64,7 @@ class Shown(NamedTuple):
     tables: str
     counts: str
     python: str
+    files: str
 
 
 def show(example: Example, state: Inside) -> Shown:
@@ -84,6 +85,7 @@ def show(example: Example, state: Inside) -> Shown:
         tables=_tables(example, init, row, state.step),
         counts=_counts(example, state.scheme),
         python=_python(example, state),
+        files=panels.downloads(permalink.encode("inside", state)),
     )
 
 

@@ -4,8 +4,8 @@
 dataclass's fields, and one plain function turns a state into what is shown.
 
 What the address asked for is kept in the page as `window.aqvizAsked` before anything changes it
-(`HEAD`), until the view that it names has been shown: by then no answer to the opening is on its way
-that could undo what the visitor does.
+(`HEAD`), until the view that it names has been shown: by then no answer to the opening is on its
+way that could undo what the visitor does.
 """
 
 from collections.abc import Callable, Sequence
@@ -38,11 +38,11 @@ RULE = """
   return query ? link.href : "";
 }"""
 CHANGED = "(query) => {" + RULE
-SHOWN = """(query) => {
+OPENED = """
   const named = new URLSearchParams(window.aqvizAsked).get("view") || "race";
   const own = new URLSearchParams(query).get("view") || "race";
-  if (named === own || !document.getElementById(`view-${named}-button`)) window.aqvizAsked = "";
-""" + RULE
+  if (named === own || !document.getElementById(`view-${named}-button`)) window.aqvizAsked = "";"""
+SHOWN = "(query) => {" + OPENED + RULE
 
 
 @dataclass(frozen=True)

@@ -72,9 +72,7 @@ def draw_map(core: Core, page: gr.Blocks) -> None:
     """The whole tab, inside `page`."""
     state = MapState()
     view = StudyView(VIEW, MapState, lambda state: state.survey, partial(show, core))
-    status, _, _, _, _, told, mapped, facts, layers, command, python = study.values(
-        core, view, state
-    )
+    status, _, _, _, _, told, mapped, facts, layers, *again = study.values(core, view, state)
     intro("map")
     with gr.Row(elem_classes="page", equal_height=False):
         with gr.Column(elem_classes="controls card", min_width=300):
@@ -89,8 +87,8 @@ def draw_map(core: Core, page: gr.Blocks) -> None:
             with gr.Column(elem_classes="card"):
                 html("<h2>Every layer</h2>")
                 listed = sortable(layers, "map-layers")
-            repeat = repeat_card(VIEW, command, python)
-    drawn = [headline, grid, chosen, listed, repeat.command, repeat.python]
+            repeat = repeat_card(VIEW, *again)
+    drawn = [headline, grid, chosen, listed, repeat.command, repeat.python, repeat.files]
     wire_study(core, page, view, controls, runner, drawn, repeat.link)
     model, layer, *_ = controls
     offer_layers(core, page, model, layer)
@@ -103,7 +101,7 @@ def picked(layer: str, event: gr.EventData) -> str:
 
 
 def show(core: Core, state: MapState, document: Document | None) -> Sequence[Any]:
-    """Sentence, map, facts, table, command and Python of a state.
+    """Sentence, map, facts, table, command, Python and downloads of a state.
 
     Raises:
         SourceError: there is no such model.
@@ -121,6 +119,7 @@ def show(core: Core, state: MapState, document: Document | None) -> Sequence[Any
         layer_table(state, found),
         permalink.command(config),
         notebook.python(config),
+        study.downloads(VIEW, state, document),
     ]
 
 

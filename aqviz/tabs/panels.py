@@ -7,6 +7,7 @@ from typing import Any
 from aqviz import report, theme
 from aqviz.jobs import Job, State
 from aqviz.recordings import experiment_of
+from aqviz.uploads import FILE
 from quantcore.experiment import Experiment
 
 RULER = (-3.0, 3.0)  # log10 of the rho that the ruler spans
@@ -75,6 +76,14 @@ def idle(expected: str) -> str:
     return _status("idle", "Nobody has run this yet. Press Run.", more)
 
 
+def brought(upload: str) -> str:
+    """Which file the layers to choose from are in."""
+    return (
+        f'<p class="note">Layers of the file <b>{escape(upload)}</b>, kept on this machine. No '
+        "model, text or perplexity is involved.</p>"
+    )
+
+
 def provenance(document: dict[str, Any] | None) -> str:
     """When, on what, with which model and text."""
     if not document:
@@ -83,6 +92,12 @@ def provenance(document: dict[str, Any] | None) -> str:
     where = f"{machine.get('cpu', 'unknown processor')}, {machine.get('cores', '?')} cores"
     parts = [f"Made on {document['date'][:10]} on {where}."]
     parts += [document[name]["note"] for name in ("model", "text") if document.get(name)]
+    upload = (document.get("config") or {}).get("problem")
+    if upload:
+        parts.append(
+            f"Weight and Hessians are from the uploaded file {upload}, named by the first digits "
+            f"of its SHA-256; in the command {FILE} stands for it."
+        )
     return escape(" ".join(parts))
 
 
@@ -124,13 +139,15 @@ def results(document: dict[str, Any] | None) -> str:
     return f'<table class="results"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>'
 
 
-def downloads(name: str | None) -> str:
-    """Links to the result: everything, or its JSON or CSV."""
-    if name is None:
-        return ""
-    link = '<a class="file" href="gradio_api/aqviz/results/{0}.{1}" download>Download {2}</a>'
-    offered = {"zip": "everything (zip)", "json": "JSON", "csv": "CSV"}
-    links = [link.format(escape(name), kind, words) for kind, words in offered.items()]
+def downloads(query: str, name: str | None = None) -> str:
+    """Links to everything of a view, by its link's query, and to a result of that name."""
+    offered = {f"zip?{query}": "everything (zip)"}
+    if name is not None:
+        offered |= {f"results/{name}.{kind}": kind.upper() for kind in ("json", "csv")}
+    links = [
+        f'<a class="file" href="gradio_api/aqviz/{escape(place)}" download>Download {words}</a>'
+        for place, words in offered.items()
+    ]
     return f'<p class="files">{" ".join(links)}</p>'
 
 

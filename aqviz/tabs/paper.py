@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from html import escape
 
 import gradio as gr
+import plotly.graph_objects as go
 
-from aqviz import recordings, theme
+from aqviz import permalink, recordings, theme
 from aqviz.cautions import DIFFERENCES, cautions
 from aqviz.claims import CLAIMS, Claim
 from aqviz.evidence import models
@@ -13,7 +14,7 @@ from aqviz.figures.paper_pareto import draw_pareto, view_pareto
 from aqviz.figures.paper_texts import draw_texts, view_texts
 from aqviz.figures.paper_tuning import draw_tuning, view_tuning
 from aqviz.paper_tables import TABLES
-from aqviz.tabs import links
+from aqviz.tabs import links, panels
 from aqviz.tabs.actions import Core
 from aqviz.tabs.cards import copied, figure_card, html, intro
 from aqviz.tabs.tables import sortable, table
@@ -42,14 +43,11 @@ def draw_paper(core: Core, page: gr.Blocks) -> None:
     with gr.Column(elem_classes="card"):
         intro("paper", "intro")
         html(claims(documents), "claims")
+    drawn = {name: theme.to_json(one, "paper") for name, one in figures(documents).items()}
     with gr.Row(elem_classes="figures", equal_height=False):
-        figure_card(
-            "paper_tuning", theme.to_json(draw_tuning(view_tuning(models(documents))), "paper")
-        )
-        figure_card("paper_texts", theme.to_json(draw_texts(view_texts()), "paper"))
-    figure_card(
-        "paper_pareto", theme.to_json(draw_pareto(view_pareto(documents.get(FRONTIER))), "paper")
-    )
+        for name in ("paper_tuning", "paper_texts"):
+            figure_card(name, drawn[name])
+    figure_card("paper_pareto", drawn["paper_pareto"])
     with gr.Column(elem_classes="card"):
         html("<h2>The paper's tables</h2>")
         choices = [(f"{t.number}: {t.title}", key) for key, t in TABLES.items()]
@@ -66,9 +64,12 @@ def draw_paper(core: Core, page: gr.Blocks) -> None:
         html(differences(), "differences")
     with gr.Column(elem_classes="card repeat"):
         link = copied("Link to this view", "paper-link", "", lines=1)
-    links.wire(
-        page, "paper", PaperState, [chosen], lambda s: [paper_table(s)], [alert, shown], link
-    )
+        files = html(downloads(PaperState()), "paper-files")
+
+    def show(state: PaperState) -> list[str]:
+        return [paper_table(state), downloads(state)]
+
+    links.wire(page, "paper", PaperState, [chosen], show, [alert, shown, files], link)
 
 
 def recorded() -> Documents:
@@ -76,6 +77,20 @@ def recorded() -> Documents:
     named = {name: recordings.read(name) for name in (SURVEY, FRONTIER, *LAYERS)}
     found = named | recordings.every("evaluation")
     return {name: document for name, document in found.items() if document is not None}
+
+
+def figures(documents: Documents) -> dict[str, go.Figure]:
+    """The paper's figures beside ours, by the names of their words."""
+    return {
+        "paper_tuning": draw_tuning(view_tuning(models(documents))),
+        "paper_texts": draw_texts(view_texts()),
+        "paper_pareto": draw_pareto(view_pareto(documents.get(FRONTIER))),
+    }
+
+
+def downloads(state: PaperState) -> str:
+    """The link to everything of the view."""
+    return panels.downloads(permalink.encode("paper", state))
 
 
 def claims(documents: Documents) -> str:

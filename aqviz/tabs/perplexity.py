@@ -32,9 +32,10 @@ def draw_perplexity(core: Core, page: gr.Blocks) -> None:
         kl, tuning = figure_card("kl", first.kl), figure_card("tuning", first.tuning)
     worst = _draw_card("The worst tokens", first.worst, "perplexity-worst")
     replies = _draw_card("What the models say", first.replies, "perplexity-replies")
-    repeat = repeat_card("perplexity", first.command, first.python)
+    repeat = repeat_card("perplexity", first.command, first.python, first.files)
     figures = [models, pairs, kl, tuning, read, bars]
-    outputs = [alert, about, verdicts, *figures, worst, replies, repeat.command, repeat.python]
+    again = [repeat.command, repeat.python, repeat.files]
+    outputs = [alert, about, verdicts, *figures, worst, replies, *again]
     wire(page, "perplexity", Perplexity, controls, show, outputs, repeat.link)
 
 

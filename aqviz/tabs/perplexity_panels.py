@@ -4,6 +4,7 @@ Words from recordings are escaped here.
 """
 
 import math
+from collections.abc import Mapping
 from html import escape
 from typing import Any
 
@@ -72,12 +73,17 @@ def replies(document: Document | None) -> str:
         f"{config['temperature']:g}, seed {config['seed']}; one draw each.</p>"
     ]
     for n, prompt in enumerate(document["prompts"]):
-        said = "".join(
-            f"<section><h4>{escape(evaluations.label(name))}</h4><p>{escape(texts[n])}</p></section>"
-            for name, texts in document["replies"].items()
-        )
-        parts.append(f'<h3>{escape(prompt)}</h3><div class="replies">{said}</div>')
+        parts.append(said(prompt, {name: texts[n] for name, texts in document["replies"].items()}))
     return "".join(parts)
+
+
+def said(prompt: str, replies: Mapping[str, str]) -> str:
+    """A prompt and what models replied, by the models' names."""
+    sections = "".join(
+        f"<section><h4>{escape(evaluations.label(name))}</h4><p>{escape(text)}</p></section>"
+        for name, text in replies.items()
+    )
+    return f'<h3>{escape(prompt)}</h3><div class="replies">{sections}</div>'
 
 
 def _token(token: tokens.Token, names: tuple[str, str]) -> str:

@@ -4,7 +4,7 @@ import shlex
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from aqviz import evaluations, theme
+from aqviz import evaluations, permalink, theme
 from aqviz.evaluations import ORIGINAL
 from aqviz.figures import tokens
 from aqviz.figures.kl import draw_kl, view_kl
@@ -12,6 +12,7 @@ from aqviz.figures.models import draw_models, view_models
 from aqviz.figures.pairs import draw_pairs, view_pairs
 from aqviz.figures.tokens import draw_tokens, view_tokens
 from aqviz.figures.tuning import draw_tuning, view_tuning
+from aqviz.tabs import panels as html
 from aqviz.tabs import perplexity_panels as panels
 from quantcore.errors import InputError
 from quantcore.results import Document
@@ -65,6 +66,7 @@ class Shown(NamedTuple):
     replies: str
     command: str
     python: str
+    files: str
 
 
 def show(state: Perplexity) -> Shown:
@@ -107,6 +109,7 @@ def shown(state: Perplexity, document: Document | None) -> Shown:
         replies=panels.replies(said),
         command=command(document),
         python=python(state, document),
+        files=html.downloads(permalink.encode("perplexity", state)) if document else "",
     )
 
 

@@ -6,6 +6,7 @@ back.
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -24,6 +25,10 @@ from aqviz.tabs.show import show_recording
 from quantcore.errors import QuantcoreError
 from quantcore.search import SearchConfig
 
+# While block and layer change together, one event may bring the old layer and find the new list:
+# Gradio would refuse it with an error, the form does so in a sentence that the next event replaces.
+AS_SENT: dict[str, Any] = QUIET | {"preprocess": False}
+
 
 def draw_race(core: Core, page: gr.Blocks) -> None:
     """The whole tab, inside `page`."""
@@ -32,12 +37,14 @@ def draw_race(core: Core, page: gr.Blocks) -> None:
     intro("lead")
     with gr.Row(elem_classes="page", equal_height=False):
         with gr.Column(elem_classes="controls card", min_width=300):
-            controls = draw_controls(form, core.engine.models(), layers)
+            models = core.engine.models()
+            controls = draw_controls(form, models, layers, core.uploads.largest)
         with gr.Column(elem_classes="board", min_width=300):
             board = draw_board(show_recording(core.recording), permalink.to_query(experiment))
             draw_pinned(core, page, board)
     controls.facts.value = first_facts(core)
     _wire_controls(core, controls)
+    _wire_upload(core, controls)
     changed = _wire_board(core, controls, board)
     visited = _wire_page(core, page, controls, board)
     keep_address(board.query, board.repeat.link, visited, *changed)
@@ -47,11 +54,11 @@ def _wire_controls(core: Core, controls: Controls) -> None:
     def facts(*values: Any) -> tuple[str, str]:
         return check(core, Form(*values))
 
-    def offer(model: str | None, block: Any, projection: Any) -> Any:
-        return _offered(core, model, block, projection)
+    def offer(model: str | None, upload: str | None, block: Any, projection: Any) -> Any:
+        return _offered(core, model, upload, block, projection)
 
-    names = [controls.model, controls.block, controls.projection]
-    gr.on([controls.model.change, controls.block.change], offer, names, names[1:], **QUIET)
+    names = [controls.model, controls.upload, controls.block, controls.projection]
+    gr.on([controls.model.change, controls.block.change], offer, names, names[2:], **AS_SENT)
     controls.preset.change(
         lambda preset: gr.update(visible=preset == OWN), controls.preset, controls.own, **QUIET
     )
@@ -63,8 +70,29 @@ def _wire_controls(core: Core, controls: Controls) -> None:
         controls.inputs(),
         [controls.facts, controls.alert],
         trigger_mode="always_last",
-        **QUIET,
+        **AS_SENT,
     )
+
+
+def _wire_upload(core: Core, controls: Controls) -> None:
+    own = controls.brought
+    source = [own.alert, controls.upload, controls.block, controls.projection]
+
+    def taken(file: dict[str, Any]) -> list[Any]:
+        try:
+            name = core.uploads.keep(Path(file["path"])).name
+        except QuantcoreError as error:
+            return [panels.alert(str(error)), *[gr.skip()] * 3]
+        return ["", name, *_offered(core, None, name, None, None)]
+
+    def back(model: str | None) -> list[Any]:
+        return ["", "", *_offered(core, model, None, None, None)]
+
+    # the component's own preprocessing would leave an empty file behind, each time
+    own.file.upload(taken, own.file, source, preprocess=False, **QUIET)
+    own.back.click(back, controls.model, source, **QUIET)
+    shown = [own.used, own.told, controls.model, controls.block]
+    controls.upload.change(in_use, controls.upload, shown, **QUIET)
 
 
 def _wire_board(core: Core, controls: Controls, board: Board) -> list[Any]:
@@ -105,19 +133,27 @@ def _wire_page(core: Core, page: gr.Blocks, controls: Controls, board: Board) ->
 
     def prepared(*values: Any) -> list[Any]:
         form = Form(*values)
-        return [*_offered(core, form.model, form.block, form.projection), *check(core, form)]
+        offered = _offered(core, form.model, form.upload, form.block, form.projection)
+        facts, wrong = check(core, form)
+        return [*offered, facts, wrong or gr.skip()]  # what is wrong with the link stays
 
     inputs = controls.inputs()
     known = [controls.block, controls.projection, controls.facts, controls.alert]
     every = [controls.alert, *inputs, *board.outputs()]
     visited = page.load(opened, gr.Textbox(visible="hidden"), every, js=ASKED, **QUIET)
-    visited.then(prepared, inputs, known, **QUIET)
+    visited.then(prepared, inputs, known, **AS_SENT)
     return visited
 
 
 def default_width(search: str) -> int:
     """The beam that a search has where nobody chooses another."""
     return SearchConfig(search).kept
+
+
+def in_use(upload: str) -> list[Any]:
+    """Whether an upload is in use, which, and whether model and block are there to choose."""
+    told = panels.brought(upload) if upload else ""
+    return [gr.update(visible=bool(upload)), told, *[gr.update(visible=not upload)] * 2]
 
 
 def _guarded(core: Core, act: Callable[[], Job | None]) -> list[Any]:
@@ -128,10 +164,12 @@ def _guarded(core: Core, act: Callable[[], Job | None]) -> list[Any]:
         return [panels.alert(str(error)), *[gr.skip()] * len(board_values(core, None))]
 
 
-def _offered(core: Core, model: str | None, block: Any, projection: Any) -> list[Any]:
-    """Blocks and layers of a model, the chosen ones where it has them."""
+def _offered(
+    core: Core, model: str | None, upload: str | None, block: Any, projection: Any
+) -> list[Any]:
+    """Blocks and layers of a model or a file, the chosen ones where it has them."""
     try:
-        layers = core.layers(model)
+        layers = core.layers(model, upload)
     except QuantcoreError:
         return [gr.skip(), gr.skip()]  # `check` says what is wrong
     blocks = blocks_of(layers)
@@ -145,7 +183,7 @@ def _form_values(core: Core, form: Form | None) -> list[Any]:
     """What a link sets the controls to."""
     if form is None:
         return [gr.skip()] * len(Form._fields)
-    layers = core.layers(form.model)
+    layers = core.layers(form.model, form.upload)
     block = gr.update(choices=blocks_of(layers), value=form.block)
     offered = projections_of(layers, form.block)
     projection = gr.update(choices=offered, value=form.projection)

@@ -7,16 +7,18 @@ from typing import Any
 import gradio as gr
 
 from aqviz import notebook, paper, permalink, recordings, shapes, theme
+from aqviz.engine import Document
 from aqviz.evidence import Gap, gaps
 from aqviz.figures.regimes import draw_regimes, view_regimes
 from aqviz.figures.rho import Reference, view_rho
 from aqviz.figures.rho import draw_rho as draw_gaps
 from aqviz.shapes import Choice, nearest, shape
-from aqviz.tabs import links
+from aqviz.tabs import links, study
 from aqviz.tabs.actions import Core
 from aqviz.tabs.cards import figure_card, html, intro, repeat_card
 from aqviz.tabs.tables import Anchor, sortable, table
 from aqviz.verdicts import SURVEY
+from quantcore import survey
 from quantcore.errors import InputError
 from quantcore.experiment import Experiment
 from quantcore.weight import Scheme
@@ -78,8 +80,13 @@ class RhoState:
 
 def draw_rho(core: Core, page: gr.Blocks) -> None:
     """The whole tab, inside `page`."""
-    found, first = gaps(recordings.read(SURVEY)), RhoState()
-    scatter, worked, ruler, layers, mini, command, python = show(first, found)
+    document, first = recorded(), RhoState()
+    found = gaps(document)
+
+    def shown(state: RhoState) -> list[Any]:
+        return [*show(state, found), study.downloads("rho", state, document)]
+
+    scatter, worked, ruler, layers, mini, *again = shown(first)
     alert = html("")
     with gr.Column(elem_classes="card"):
         intro("rho_intro", "intro")
@@ -103,14 +110,17 @@ def draw_rho(core: Core, page: gr.Blocks) -> None:
     with gr.Column(elem_classes="card"):
         html("<h2>Layer by layer</h2>")
         listed = sortable(layers, "rho-layers")
-    repeat = repeat_card("rho", command, python)
+    repeat = repeat_card("rho", *again)
     links.wire(
         page,
         "rho",
         RhoState,
         [search, *dials, small],
-        lambda state: show(state, found),
-        [alert, marks, facts, drawn, listed, stand_ins, repeat.command, repeat.python],
+        shown,
+        [
+            *(alert, marks, facts, drawn, listed, stand_ins),
+            *(repeat.command, repeat.python, repeat.files),
+        ],
         repeat.link,
     )
 
@@ -120,8 +130,13 @@ def draw_rho(core: Core, page: gr.Blocks) -> None:
     marks.select(pick, search, picked, **links.QUIET)
 
 
+def recorded() -> Document | None:
+    """The survey that the gaps are from."""
+    return recordings.every(survey.KIND).get(SURVEY)
+
+
 def show(state: RhoState, found: list[Gap]) -> list[Any]:
-    """The values of all outputs: the figures as JSON, HTML, and the first stand-in's commands."""
+    """The values of most outputs: figures as JSON, HTML, and the first stand-in's commands."""
     choices = state.choices()
     mine = [gap for gap in found if gap.case.search == state.search]
     small = f"{shapes.DEFAULT}: {state.small}"

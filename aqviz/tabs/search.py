@@ -92,9 +92,7 @@ def draw_search(core: Core, page: gr.Blocks) -> None:
     """The whole tab, inside `page`."""
     state = SearchState()
     view = StudyView(VIEW, SearchState, lambda state: state.survey, show)
-    status, _, _, _, _, told, grid, frontier, ends, command, python = study.values(
-        core, view, state
-    )
+    status, _, _, _, _, told, grid, frontier, ends, *again = study.values(core, view, state)
     intro("search")
     with gr.Row(elem_classes="page", equal_height=False):
         with gr.Column(elem_classes="controls card", min_width=300):
@@ -114,15 +112,15 @@ def draw_search(core: Core, page: gr.Blocks) -> None:
             with gr.Column(elem_classes="card"):
                 html("<h2>Where every setting ends</h2>")
                 listed = sortable(ends, "search-ends")
-            repeat = repeat_card(VIEW, command, python)
-    drawn = [headline, panels, cost, listed, repeat.command, repeat.python]
+            repeat = repeat_card(VIEW, *again)
+    drawn = [headline, panels, cost, listed, repeat.command, repeat.python, repeat.files]
     wire_study(core, page, view, [*controls, shown], runner, drawn, repeat.link)
     model, layer, *_ = controls
     offer_layers(core, page, model, layer)
 
 
 def show(state: SearchState, document: Document | None) -> Sequence[Any]:
-    """Sentence, grid, frontier, table, command and Python of a state."""
+    """Sentence, grid, frontier, table, command, Python and downloads of a state."""
     found, config = points(document), state.survey
     key = config.key()
     return [
@@ -132,6 +130,7 @@ def show(state: SearchState, document: Document | None) -> Sequence[Any]:
         end_table(found),
         permalink.command(config),
         notebook.python(config),
+        study.downloads(VIEW, state, document),
     ]
 
 

@@ -1,12 +1,10 @@
 """What the page shows of a job or a recording: every output's value, no component."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from aqviz import notebook, permalink, report, text, theme
-from aqviz.bundle import bundle
+from aqviz import metrics, notebook, permalink, theme
 from aqviz.engine import Document
 from aqviz.figures.ends import draw_ends, view_ends
 from aqviz.figures.perplexity import draw_perplexity, view_perplexity
@@ -14,7 +12,7 @@ from aqviz.figures.spread import draw_spread, view_spread
 from aqviz.figures.trace import draw_trace, view_trace
 from aqviz.figures.usage import draw_usage, view_usage
 from aqviz.jobs import Job
-from aqviz.recordings import FIRST, experiment_of
+from aqviz.recordings import FIRST, experiment_of, named
 from aqviz.tabs import panels
 from quantcore.experiment import Experiment
 
@@ -30,7 +28,7 @@ class Shown(NamedTuple):
     perplexity: str
     usage: str
     spread: str
-    downloads: str
+    files: str
     command: str
     python: str
 
@@ -41,24 +39,26 @@ def show_job(job: Job, ahead: int) -> Shown:
         panels.status(job, ahead),
         job.document,
         job.state,
-        job.id if job.document and job.document["runs"] else None,
-        _named(job.config, job.document),
+        named(job.config, job.document),
+        _files(permalink.to_query(job.config, job.id), job.id, job.document),
     )
 
 
 def show_recording(document: Document | None) -> Shown:
     """The recorded run, or the page before anything ran."""
-    experiment = _named(experiment_of(document["config"]), document) if document else None
-    name = FIRST if document else None
-    return _shown(panels.recorded(document), document, "done", name, experiment)
+    if document is None:
+        return _shown(panels.recorded(None), None, "done", None, "")
+    experiment = experiment_of(document["config"])
+    files = _files(permalink.to_query(experiment), FIRST, document)
+    return _shown(panels.recorded(document), document, "done", named(experiment, document), files)
 
 
 def _shown(
     status: str,
     document: Document | None,
     state: str,
-    file: str | None,
     experiment: Experiment | None,
+    files: str,
 ) -> Shown:
     key = document["key"] if document else None
     drawn = {name: theme.to_json(drawing, key) for name, drawing in figures(document).items()}
@@ -66,7 +66,7 @@ def _shown(
         status=status,
         headline=panels.headline(document, state),
         results=panels.results(document),
-        downloads=panels.downloads(file),
+        files=files,
         **drawn,
         command=permalink.command(experiment) if experiment else "",
         python=notebook.python(experiment) if experiment else "",
@@ -84,15 +84,6 @@ def figures(document: Document | None) -> dict[str, go.Figure]:
     }
 
 
-def race_bundle(document: Document) -> bytes:
-    """Everything of a race in one zip."""
-    config = _named(experiment_of(document["config"]), document)
-    told = report.sentence(document, "done"), permalink.command(config)
-    drawn = {text.read(name).title: drawing for name, drawing in figures(document).items()}
-    return bundle(config, document, drawn, report.table(document), told)
-
-
-def _named(experiment: Experiment, document: Document | None) -> Experiment:
-    """The experiment with the model that the default stood for."""
-    used = (document or {}).get("model") or {}
-    return replace(experiment, model=experiment.model or used.get("name"))
+def _files(query: str, name: str, document: Document | None) -> str:
+    """Links to a result of that name, where there is one."""
+    return panels.downloads(query, name) if metrics.there(document) else ""

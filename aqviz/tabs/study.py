@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import gradio as gr
 
-from aqviz import permalink
+from aqviz import metrics, permalink
 from aqviz.engine import Document
 from aqviz.jobs import Job
 from aqviz.tabs import links, panels
@@ -75,6 +75,12 @@ def find(core: Core, config: Any) -> tuple[Job | None, Document | None]:
     job = core.store.find(config)
     document = job.document if job else None
     return job, document or core.recorded(config)
+
+
+def downloads(view: str, state: Any, *documents: Document | None) -> str:
+    """The link to everything of a view, where one of its studies has something."""
+    there = any(map(metrics.there, documents))
+    return panels.downloads(permalink.encode(view, state)) if there else ""
 
 
 def values(core: Core, view: StudyView, state: Any) -> list[Any]:

@@ -177,6 +177,6 @@ def _seeds(first: int, count: int) -> tuple[int, ...]:
 
 
 def _flat(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A study's settings, those of its experiment among them."""
+    """A study's settings, those of its experiment, where it has one, among them."""
     own = {name: value for name, value in config.items() if name != "experiment"}
-    return {**config["experiment"], **own}
+    return {**config.get("experiment", {}), **own}

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from quantcore import ledger, model, progress, sources
 from quantcore.block_tuning import TuningConfig
+from quantcore.blocks import parse_numbers
 from quantcore.commands import console
 from quantcore.errors import InputError
 from quantcore.init import INITIALISERS
@@ -86,7 +87,7 @@ def quantize(
         samples=samples,
         heldout_samples=heldout_samples,
         length=length,
-        blocks=None if blocks is None else block_numbers(blocks),
+        blocks=None if blocks is None else parse_numbers(blocks),
         tuning=TuningConfig(epochs=epochs),
         seed=seed,
         device=device,
@@ -98,17 +99,6 @@ def quantize(
         raise InputError("give --out FOLDER, or --plan to see what would be done")
     console.out.print(sources.resolve(config.model).note)
     _run(config, folder)
-
-
-def block_numbers(words: str) -> tuple[int, ...]:
-    """The blocks that words such as 0-3 or 0,2,5-7 name."""
-    found: list[int] = []
-    for part in words.split(","):
-        first, dash, last = part.partition("-")
-        if not first.strip().isdigit() or (dash and not last.strip().isdigit()):
-            raise InputError(f"--blocks takes numbers such as 0-3 or 0,2,5-7, got {words!r}")
-        found += range(int(first), int(last if dash else first) + 1)
-    return tuple(sorted(set(found)))
 
 
 def _run(config: ModelConfig, folder: Path) -> None:

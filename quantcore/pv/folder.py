@@ -147,7 +147,7 @@ def _run(
                 loop.save(place, run)
             store.save()
             saved = time.monotonic()
-        observe(_progress(run, until), store.manifest)
+        observe(progress(run, until), store.manifest)
 
     begun = loop.load(place, problem.student.model.device)
     if begun is None:
@@ -174,7 +174,7 @@ def _problem(
     model = quantized.model.to(device)  # type: ignore[arg-type]
     learner, weights = student.take(model, config.embeddings)
     teacher = Teacher(original.model.to(device))  # type: ignore[arg-type]
-    _check(learner, teacher)
+    check(learner, teacher)
     learn, validation = windows[:-apart], windows[-apart:]
     blocks = {}
     if config.metric == "hessian":
@@ -183,7 +183,7 @@ def _problem(
     return Problem(learner, teacher, learn, validation, blocks), weights
 
 
-def _check(learner: Student, teacher: Teacher) -> None:
+def check(learner: Student, teacher: Teacher) -> None:
     """Refuse models that do not belong together, or that do not fit into memory."""
     words = [model.config.get_text_config().vocab_size for model in (learner.model, teacher.model)]
     if words[0] != words[1]:
@@ -232,7 +232,7 @@ def _check_settings(folder: Path, asked: Document) -> None:
     raise InputError(f"{folder} holds a tuning with {facts}; name another folder")
 
 
-def _progress(run: Run, until: Until) -> Progress:
+def progress(run: Run, until: Until) -> Progress:
     """How far a run is, in steps or in seconds."""
     point = run.curve[-1]
     words = f"step {point.step}, validation KL {loop.lowest(run):.4f}"

@@ -50,10 +50,11 @@ def comparison(seed: int, cost: float) -> Comparison:
 
 
 def quantization(key: str) -> dict:
-    init, tuned = key.removesuffix("-tuned"), key.endswith("-tuned")
+    start, tuned = key.removesuffix("-tuned"), key.endswith("-tuned")
+    init, _, search = start.partition("-with-")
     return {
         "schemes": [vars(Scheme(2, 8, 8))],
-        "config": {"init": init, "search": "beam", "seed": 0},
+        "config": {"init": init, "search": search or "feedback-descent", "seed": 0},
         "ledger": {"layer_bits": 2.15},
         "tuning": {"best_step": 3, "steps": 4} if tuned else None,
         "seconds": 60.0,

@@ -86,7 +86,7 @@ def frontier(oa_em=(1.0, 0.98, 0.96), greedy=(1.1, 1.05, 1.07), seeds=(0, 1, 2))
     )
 
 
-def candidate(init, value, windows, *, tuned=False, seconds=600.0):
+def candidate(init, value, windows, *, tuned=False, seconds=600.0, **config):
     """An evaluated model; `windows` are its summed losses, of 100 tokens each."""
     return {
         "model": {"kind": "folder", "name": f"{init}{'-tuned' if tuned else ''}", "note": ""},
@@ -101,7 +101,7 @@ def candidate(init, value, windows, *, tuned=False, seconds=600.0):
         "window_nll": list(windows),
         "quantization": {
             "schemes": [{"codebooks": 2, "bits": 8, "group": 8}],
-            "config": {"init": init},
+            "config": {"init": init, **config},
             "tuning": {"steps": 10} if tuned else None,
             "seconds": seconds,
         },

@@ -134,6 +134,17 @@ def test_models_are_paired_within_a_recording():
     assert error == pytest.approx(0.05)
 
 
+def test_models_are_paired_within_a_search_with_the_papers_oa_em_where_ours_is_missing():
+    inits = ("greedy", "oa-em-adam", "oa-em")
+    ours = [candidate(init, 44.0, [400, 380]) for init in inits]
+    released = [candidate(init, 90.0, [500, 480], search="beam") for init in inits[:2]]
+    pairs = model_pairs(models({"a": evaluation(*ours, *released)}), tuned=False)
+    assert [(a.search, a.init, b.init) for a, b in pairs] == [
+        ("feedback-descent", "greedy", "oa-em"),
+        ("beam", "greedy", "oa-em-adam"),
+    ]
+
+
 def test_models_without_their_windows_are_not_compared():
     made = [candidate(init, 44.0, [400, 380]) for init in ("greedy", "oa-em")]
     for one in made:

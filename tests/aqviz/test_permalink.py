@@ -15,6 +15,7 @@ from quantcore.grid import Survey
 from quantcore.landscape import Landscape
 from quantcore.search import DEFAULT_WIDTHS, SEARCHES
 from quantcore.starts import Starts
+from quantcore.trial import Trial
 from quantcore.weight import Scheme
 
 SCHEMES = st.tuples(st.integers(1, 4), st.integers(1, 16), st.integers(1, 64))
@@ -143,6 +144,25 @@ STUDIES = {
         seeds=(0, 2),
         sweeps=1,
     ),
+    "trial": Trial(
+        model="my model",
+        blocks=(0, 2),
+        scheme=Scheme(1, 6, 8),
+        inits=("oa-em", "oa-em-adam"),
+        search="beam",
+        beam=4,
+        sweeps=1,
+        window=64,
+        samples=9,
+        heldout_samples=2,
+        steps=5,
+        every=2,
+        prompt="-- say 'hello' & go",
+        reply_tokens=7,
+        seed=3,
+        device="cpu",
+    ),
+    "timed trial": Trial(seconds=7.5),
     "layer": experiment(shrinkage=0.1),
     "facts": Survey(inits=()),
 }
@@ -153,7 +173,7 @@ def test_a_study_s_command_is_understood_and_means_the_same_study(
     case, command_line, monkeypatch, tmp_path
 ):
     config, seen = STUDIES[case], []
-    name = {"facts": "survey"}.get(case, case)
+    name = {"facts": "survey", "timed trial": "trial"}.get(case, case)
     module = "experiment" if name == "layer" else name
 
     def run(given, *_):

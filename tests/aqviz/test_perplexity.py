@@ -70,7 +70,7 @@ def test_every_figure_draws_and_says_what_it_is(draw, made):
 
 @pytest.mark.parametrize("made", DOCUMENTS.values(), ids=DOCUMENTS.keys())
 def test_everything_is_shown_of_every_document(made):
-    assert len(shown(Perplexity(), made)) == 12
+    assert len(shown(Perplexity(), made)) == 13
 
 
 def test_models_are_named_by_how_they_were_made(document):
@@ -79,6 +79,35 @@ def test_models_are_named_by_how_they_were_made(document):
     assert found["oa-em-adam"].label == "OA-EM (Adam)"
     assert found["oa-em-tuned"].label == "OA-EM + PV"
     assert found["oa-em-tuned"].style is theme.STYLES["oa-em"]
+
+
+def test_models_of_another_search_are_named_and_drawn_by_it():
+    costs = {"greedy": 0.1, "greedy-with-beam": 0.5, "oa-em-with-beam-tuned": 0.3}
+    made = evaluated.document(costs)
+    found = evaluations.models(made)
+    assert list(found) == ["original", *costs]
+    assert found["oa-em-with-beam-tuned"].label == "OA-EM with beam + PV"
+    assert found["greedy-with-beam"].init == "greedy"
+    assert found["greedy-with-beam"].style.colour == found["greedy"].style.colour
+    assert found["greedy-with-beam"].style.dash != found["greedy"].style.dash
+    assert view_models(made).rows == ("original", "greedy", "greedy with beam", "OA-EM with beam")
+    assert [dot.row for dot in view_models(made).dots] == [0, 1, 2, 3]
+
+
+def test_verdicts_compare_within_a_search_and_searches_from_one_start():
+    starts = ("greedy", "greedy-with-beam", "oa-em-adam-with-beam")
+    costs = {start: 0.1 * n for n, start in enumerate(starts, start=1)}
+    told = evaluations.verdicts(evaluated.document(costs))
+    assert len(told) == 2
+    assert "the loss of OA-EM (Adam) with beam is 0.1" in told[0]
+    assert "above that of greedy with beam" in told[0]
+    assert "the loss of greedy with beam is 0.1" in told[1]
+    assert "above that of greedy:" in told[1]
+
+
+def test_a_course_is_drawn_by_what_its_name_says():
+    courses = view_tuning({"x-greedy-tuned": CURVE, "oa-em-adam-with-beam-tuned": CURVE}).courses
+    assert [course.label for course in courses] == ["greedy", "OA-EM (Adam) with beam"]
 
 
 def test_a_model_made_otherwise_and_a_second_one_keep_their_names(document):
@@ -267,7 +296,8 @@ def test_the_course_of_tuning_and_its_best_state():
     (course,) = view.courses
     assert course.label == "OA-EM (Adam)"
     assert (course.steps, course.best) == ((0, 10, 20), 1)
-    assert course.minutes == pytest.approx((1 / 60, 1, 2))
+    assert view.unit == "minutes"
+    assert course.times == pytest.approx((1 / 60, 1, 2))
     assert "OA-EM (Adam) from 0.900 to 0.600 at step 10 of 20." in view.alt
     sizes = draw_tuning(view).data[0].marker.size
     assert sizes[1] > sizes[0] == sizes[2]

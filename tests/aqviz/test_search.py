@@ -228,7 +228,8 @@ def test_the_table_has_a_row_a_setting(document):
 
 
 def test_show_without_a_document_says_so():
-    told, grid, frontier, _, command, python = show(SearchState(), None)
+    told, grid, frontier, _, command, python, files = show(SearchState(), None)
+    assert files == ""
     assert "press Run" in told
     for figure in (grid, frontier):
         assert "press Run" in json.loads(figure)["layout"]["meta"]["alt"]

@@ -171,6 +171,18 @@ def test_a_model_that_costs_more_is_part_of_the_answer():
     assert found.recordings == ("rho", "models-2x8g8")
 
 
+def test_seconds_of_a_shared_machine_compare_nothing():
+    plain = evaluation(
+        candidate("greedy", 44.0, [400, 380], seconds=600.0),
+        candidate("oa-em", 43.0, [390, 380], seconds=700.0),
+    )
+    plain["shared"] = True
+    found = verdicts.free(cases(("2x8g8", 3, 1.1)) | {"models-2x8g8": plain})
+    assert found.status is Status.SEEN
+    assert found.recordings == ("rho",)
+    assert "600 s on 2 cores, shared" in verdicts.hours({"models-2x8g8": plain}).sentence
+
+
 def test_what_cannot_be_tested_says_what_is_nearest():
     plain = evaluation(candidate("greedy", 44.0, [400, 380]), candidate("oa-em", 43.0, [390, 380]))
     found = verdicts.catastrophe({"models-2x8g8": plain})

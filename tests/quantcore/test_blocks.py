@@ -4,7 +4,7 @@ from models import tiny_llama, tiny_qwen
 from torch import nn
 
 from quantcore import blocks
-from quantcore.errors import SourceError
+from quantcore.errors import InputError, SourceError
 
 PROJECTIONS = {
     "self_attn.q_proj": (16, 16),
@@ -81,3 +81,17 @@ def test_blocks_before_a_layer():
     assert blocks.before(Experts(), "h.1.experts.4") != []
     assert blocks.before(model, "lm_head") == []
     assert torch.is_tensor(before[0].mlp.up_proj.weight)
+
+
+@pytest.mark.parametrize(
+    ("words", "numbers"),
+    [("3", (3,)), ("0-2", (0, 1, 2)), ("5, 0-1", (0, 1, 5)), ("2-1", ()), ("1,1", (1,))],
+)
+def test_block_numbers(words, numbers):
+    assert blocks.parse_numbers(words) == numbers
+
+
+@pytest.mark.parametrize("words", ["", "x", "1-", "-1", "1,,2", "²", "0-99999999999"])
+def test_block_numbers_that_are_none(words):
+    with pytest.raises(InputError, match="blocks are numbers such as 0-3 or 0,2,5-7, got "):
+        blocks.parse_numbers(words)

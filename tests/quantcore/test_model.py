@@ -245,6 +245,15 @@ def test_what_is_expected_counts_every_stage(settings):
     assert model.expected_bytes(config, skeleton, planned) > 0
 
 
+def test_blocks_that_text_only_passes_through_are_expected_too(settings):
+    def passing(*blocks):
+        config = settings(blocks=blocks)
+        return model.expected_seconds(config, *model.plan(config))[model.PREPARE]
+
+    assert passing(0) == passing(0, 1, 2) == 0
+    assert passing(2) == 2 * passing(1) == 2 * passing(0, 2) > 0
+
+
 RUN = """
 import sys
 from quantcore import __main__

@@ -34,6 +34,15 @@ def test_both_errors_are_measured_on_their_own_hessian(rng):
     assert errors.heldout_relative != pytest.approx(errors.relative, rel=1e-3)
 
 
+@pytest.mark.parametrize("text", ["calibration", "held-out"])
+def test_an_output_of_zero_has_no_relative_errors(text):
+    """The weight has nothing where the inputs are."""
+    weight, silent = torch.tensor([[1.0, 0.0]]), torch.diag(torch.tensor([0.0, 1.0]))
+    hessians = (silent, None) if text == "calibration" else (torch.eye(2), silent)
+    with pytest.raises(ProblemError, match=f"output is zero on the {text} text"):
+        LayerProblem(weight, *hessians).errors(weight)
+
+
 def test_codes_have_the_errors_of_their_dense_matrix(rng):
     problem, weight = cases.make(rng)
     assert torch.equal(problem.row_errors(weight), problem.row_errors(weight.dense()))

@@ -1,8 +1,7 @@
 import models
 import pytest
 
-from quantcore.commands import console, quantize
-from quantcore.errors import InputError
+from quantcore.commands import console
 
 
 @pytest.fixture
@@ -51,7 +50,7 @@ def test_a_mixed_plan_says_what_it_cannot_be_exported_to(run):
         ((), "--out FOLDER"),
         (("--scheme", "2by8"), "written like 2x8g8"),
         (("--scheme", "2x8g8", "--bpp", "2"), "either bits per weight or a scheme"),
-        (("--blocks", "a-b"), "--blocks takes numbers"),
+        (("--blocks", "a-b"), "blocks are numbers such as 0-3 or 0,2,5-7, got 'a-b'"),
         (("--blocks", "7", "--plan", "--bpp", "8"), "blocks must be from 0 to 2"),
         (("--bpp", "0.2", "--plan"), "no scheme fits"),
         (("--epochs", "-1", "--plan"), "epochs must be at least 0"),
@@ -69,16 +68,3 @@ def test_another_command_on_the_folder_is_refused(run, tmp_path):
     code, _, err = run("--scheme", "2x4g4", "--blocks", "0", "--out", tmp_path / "q")
     assert code == console.BAD_INPUT
     assert "with other scheme" in err
-
-
-@pytest.mark.parametrize(
-    ("words", "numbers"), [("3", (3,)), ("0-2", (0, 1, 2)), ("5,0-1", (0, 1, 5)), ("2-1", ())]
-)
-def test_block_numbers(words, numbers):
-    assert quantize.block_numbers(words) == numbers
-
-
-@pytest.mark.parametrize("words", ["", "x", "1-", "-1", "1,,2"])
-def test_block_numbers_that_are_none(words):
-    with pytest.raises(InputError, match="--blocks takes numbers"):
-        quantize.block_numbers(words)

@@ -1,5 +1,6 @@
 import errno
 import json
+import os
 
 import pytest
 import quantized
@@ -126,3 +127,17 @@ def test_finishing_is_entered(tmp_path, weight):
     assert not (tmp_path / "layers").exists()
     assert store.read_manifest(tmp_path)["complete"]
     assert store.read_manifest(tmp_path / "nowhere") is None
+
+
+def test_the_folders_that_were_changed_last_stay_and_those_in_use(tmp_path):
+    for number in range(5):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        os.utime(folder, (number, number))
+    (tmp_path / "file").touch()
+    with FileLock(tmp_path / "1" / ".lock"):
+        os.utime(tmp_path / "1", (1, 1))
+        store.keep_latest(tmp_path, 2)
+    assert {path.name for path in tmp_path.iterdir()} == {"1", "3", "4", "file"}
+    store.keep_latest(tmp_path, 2)
+    assert len(list(tmp_path.iterdir())) == 3

@@ -1,0 +1,239 @@
+"""What a visitor of the app waits for, in seconds, on the real default model in a real Chromium.
+
+    python bench/page.py [--json FILE] [--port 7878]
+
+Starts the app on a cache folder of its own that already has the model, so that nothing is known
+but the recordings; needs playwright and a Chromium. Run it on a quiet machine.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.request import urlopen
+
+from gradio_client import Client
+from playwright.sync_api import Page, sync_playwright
+
+from aqviz.app import TABS
+from quantcore import files, machine
+
+SMALL = "layer=model.layers.10.self_attn.k_proj&scheme=2x8g8"  # not what is recorded
+REPEATS, CLIENTS, LESSONS = 5, 8, range(1, 8)
+LOADED = """view => {
+  const tab = document.getElementById(`view-${view}-button`);
+  const seen = [...document.querySelectorAll(".plot")].filter(one => one.offsetParent);
+  return tab && tab.ariaSelected === "true" && seen.length > 0 && seen[0].dataset.drawn;
+}"""
+STAMP = "document.querySelectorAll('.plot').forEach(one => delete one.dataset.drawn)"
+
+
+class Meter:
+    """The lines of the table: what, the goal, the seconds."""
+
+    def __init__(self) -> None:
+        self.lines: list[dict[str, Any]] = []
+
+    def add(self, what: str, value: float | str, goal: str = "") -> None:
+        """Enter and show one line."""
+        self.lines.append({"what": what, "goal": goal, "value": value})
+        shown = f"{value:.2f}" if isinstance(value, float) else value
+        print(f"{what:<72} {shown:>10}  {goal}", flush=True)  # noqa: T201 - what it is for
+
+    def time(self, what: str, act: Callable[[], Any], goal: str = "", repeats: int = 1) -> None:
+        """Enter how long it takes; of several, the median."""
+        taken = []
+        for _ in range(repeats):
+            begun = time.perf_counter()
+            act()
+            taken.append(time.perf_counter() - begun)
+        self.add(what, statistics.median(taken), goal)
+
+
+@contextmanager
+def served(port: int, meter: Meter) -> Iterator[str]:
+    """The address of an app whose cache holds the model and nothing else."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "models").symlink_to(machine.cache_dir() / "models")
+        main = "from aqviz.app import main; main()"
+        command = [sys.executable, "-c", main, "--no-browser", "--port", str(port)]
+        begun = time.perf_counter()
+        surroundings = os.environ | {"QUANTCORE_CACHE": folder, "GRADIO_SSR_MODE": "False"}
+        app = subprocess.Popen(command, env=surroundings, stdout=subprocess.DEVNULL)
+        address = f"http://127.0.0.1:{port}"
+        try:
+            wait_for(lambda: urlopen(address, timeout=5).status == 200)
+            meter.add("start of the program until it answers", time.perf_counter() - begun)
+            yield address
+        finally:
+            app.terminate()
+            app.wait()
+
+
+def wait_for(asked: Callable[[], bool], seconds: float = 120) -> None:
+    """Ask until it is so."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            if asked():
+                return
+        except OSError:
+            pass
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def measure(page: Page, address: str, meter: Meter) -> None:
+    """All that one visitor waits for."""
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for view in TABS:
+        meter.time(f"first figure of {view}", lambda v=view: go(page, address, v), "< 1 s", 3)
+    outside = [url for url in asked if not url.startswith((address, "data:", "blob:"))]
+    meter.add("requests to anywhere else", str(len(outside)), "0")
+    redraws(page, address, meter)
+    runs(page, address, meter)
+
+
+def go(page: Page, address: str, view: str) -> None:
+    """Open a view and see its first figure."""
+    page.goto(f"{address}/?v=1&view={view}")
+    page.wait_for_function(LOADED, arg=view, polling=20)
+
+
+def redraws(page: Page, address: str, meter: Meter) -> None:
+    """From a change of a control to the new figure."""
+    go(page, address, "map")
+    page.wait_for_function("window.aqvizAsked === ''")
+
+    def colour(label: str) -> None:
+        page.evaluate(STAMP)
+        page.get_by_label("Colour by").click()
+        page.get_by_role("option", name=label, exact=True).click()
+        page.wait_for_function(LOADED, arg="map", polling=20)
+
+    labels = iter(["kurtosis of the weights", "ρ"] * REPEATS)
+    meter.time(
+        "another colour of the map, two clicks included", lambda: colour(next(labels)), "", REPEATS
+    )
+    for lesson in LESSONS:
+        page.goto(f"{address}/?v=1&view=learn&lesson={lesson}")
+        page.wait_for_selector(f"#plot-lesson-{lesson} .plot[data-drawn]")
+        page.wait_for_function("window.aqvizAsked === ''")
+        dial = page.locator(".lesson:not(.hide) .dials input[type=range]")
+        if dial.count():
+            keys = iter(["ArrowRight", "ArrowLeft"] * REPEATS)
+            meter.time(
+                f"a dial of lesson {lesson}",
+                lambda n=lesson, d=dial, k=keys: turn(page, n, d.first, next(k)),
+                "< 0.1 s to compute",
+                REPEATS,
+            )
+
+
+def turn(page: Page, lesson: int, dial: Any, key: str) -> None:
+    """One step of a dial until its figure is drawn."""
+    page.evaluate(STAMP)
+    dial.press(key)
+    page.wait_for_selector(f"#plot-lesson-{lesson} .plot[data-drawn]")
+
+
+def runs(page: Page, address: str, meter: Meter) -> None:
+    """A comparison of a small layer, its cancelling, its coming back."""
+    wait_for(lambda: prepared(page, address))
+    meter.time(
+        "greedy against OA-EM on k_proj, everything measured anew",
+        lambda: run_to(page, "done"),
+        "< 30 s",
+    )
+    told = page.inner_text("#headline")
+    query = page.url.partition("?")[2]
+    page.goto(f"{address}/?{query}")
+    meter.time("its link shows it again", lambda: state(page, "done"))
+    same = page.inner_text("#headline") == told
+    meter.add("the same settings give the same numbers", "yes" if same else "no", "yes")
+    page.goto(f"{address}/?v=1&view=race&layer=model.layers.10.mlp.down_proj&seeds=5&beam=8")
+    page.wait_for_function("window.aqvizAsked === ''")
+    run_to(page, "running")
+    page.wait_for_function("location.search.includes('job=')")
+    page.reload()
+    meter.time("a reload finds the running job again", lambda: state(page, "running"))
+    page.wait_for_function("document.querySelector('#status').innerText.includes('left')")
+    meter.time("cancel of a running search", lambda: cancel(page), "< 1 s")
+
+
+def prepared(page: Page, address: str) -> bool:
+    """Whether the small layer can be run at once."""
+    page.goto(f"{address}/?v=1&view=race&{SMALL}")
+    page.wait_for_function("window.aqvizAsked === ''")
+    return "k_proj" in page.inner_text("#facts") or "about" in page.inner_text("#facts")
+
+
+def state(page: Page, name: str) -> None:
+    """Wait for a job's state."""
+    page.wait_for_selector(f"#status .status.{name}")
+
+
+def run_to(page: Page, name: str) -> None:
+    """Press Run and wait for a state."""
+    page.get_by_role("button", name="Run", exact=True).click()
+    state(page, name)
+
+
+def cancel(page: Page) -> None:
+    """Press Cancel and wait until it is."""
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    state(page, "cancelled")
+
+
+def crowd(address: str, meter: Meter) -> None:
+    """Several clients at once, each of which must get its own layer back."""
+
+    def visit(number: int) -> bool:
+        client = Client(address, verbose=False)
+        layer = f"model.layers.{number}.self_attn.k_proj"
+        job = client.predict(layer, "1x6g8", settings={"windows": 0}, api_name="/race")
+        while job["state"] in {"queued", "running"}:
+            time.sleep(0.2)
+            job = client.predict(job["id"], api_name="/job")
+        return job["state"] == "done" and job["document"]["layer"] == layer
+
+    begun = time.perf_counter()
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        right = sum(pool.map(visit, range(CLIENTS)))
+    meter.add(f"{CLIENTS} clients at once, each a layer", time.perf_counter() - begun)
+    meter.add("of these, with their own result", f"{right} of {CLIENTS}", f"{CLIENTS}")
+
+
+def main() -> None:
+    """Measure, print, and perhaps write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--port", type=int, default=7878)
+    chosen, meter = parser.parse_args(), Meter()
+    with served(chosen.port, meter) as address, sync_playwright() as driver:
+        path = shutil.which("chromium")
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1440, "height": 1000})
+        page.set_default_timeout(180_000)
+        measure(page, address, meter)
+        crowd(address, meter)
+        browser.close()
+    if chosen.json:
+        facts = {"machine": machine.describe(), "versions": machine.versions()}
+        facts |= {"date": datetime.now(UTC).isoformat(timespec="seconds"), "lines": meter.lines}
+        files.write_json(chosen.json, facts)
+
+
+if __name__ == "__main__":
+    main()

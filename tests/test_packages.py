@@ -1,0 +1,24 @@
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+GIVEN = {"gradio"}  # by the Space itself
+
+
+def names(lines) -> set[str]:
+    return {re.match(r"[\w-]+", line)[0] for line in lines if line and not line.startswith("#")}
+
+
+def test_a_space_installs_what_the_project_needs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    space = names((ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines())
+    assert space | GIVEN == names(project["dependencies"])
+
+
+def test_what_was_tested_has_a_version():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    tested = names((ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines())
+    extras = project["optional-dependencies"]
+    wanted = names(project["dependencies"]) | names(extras["test"]) | names(extras["dev"])
+    assert wanted - {"aqviz"} <= tested
