@@ -5,7 +5,7 @@ from typing import Any
 import gradio as gr
 
 from aqviz.tabs.actions import Core
-from aqviz.tabs.links import QUIET
+from aqviz.tabs.links import QUIET, opening
 from quantcore.errors import QuantcoreError
 
 
@@ -24,7 +24,7 @@ def draw_choice(view: str, model: str, layer: str) -> tuple[gr.Textbox, gr.Dropd
 
 
 def offer_layers(core: Core, page: gr.Blocks, model: gr.Textbox, layer: gr.Dropdown) -> None:
-    """Offer the model's layers when the page is opened and when the model changes."""
+    """Offer the model's layers when the view is opened and when the model changes."""
 
     def layers(name: str) -> Any:
         try:
@@ -32,4 +32,4 @@ def offer_layers(core: Core, page: gr.Blocks, model: gr.Textbox, layer: gr.Dropd
         except QuantcoreError:  # the view says what is wrong with the model
             return gr.skip()
 
-    gr.on([page.load, model.change], layers, model, layer, **QUIET)
+    gr.on([opening(page), model.change], layers, model, layer, **QUIET)

@@ -109,7 +109,7 @@ def wire(
     """Redraw a view on every change and keep its link.
 
     Args:
-        page: Whose load opens links.
+        page: Whose load opens the first view's links.
         view: The name in the link.
         kind: The view's state; its fields are the controls' values, in order.
         controls: The components.
@@ -128,7 +128,7 @@ def wire(
     changed = gr.on(changes, wiring.redraw, inputs, every, trigger_mode="always_last", **QUIET)
     if link is not None:
         asked = gr.Textbox(visible="hidden")
-        opened = page.load(wiring.opened, asked, [*inputs, *every], js=ASKED, **QUIET)
+        opened = opening(page)(wiring.opened, asked, [*inputs, *every], js=ASKED, **QUIET)
         keep_address(query, link, opened, changed)
     return wiring
 
@@ -158,6 +158,17 @@ def keep_address(query: gr.Textbox, link: gr.Textbox, opened: Any, *changed: Any
 def asked_of(query: str) -> dict[str, str]:
     """The parameters of a query string."""
     return dict(parse_qsl(query, keep_blank_values=True))
+
+
+def opening(page: gr.Blocks) -> Any:
+    """The event with which the view that is being laid out comes to be seen.
+
+    The first view's is the page's load, any other's the selection of its tab, which `views.js` does
+    for the view that the address names: ten views that all load with the page take it seconds.
+    """
+    tab = enclosing_tab()
+    first = tab is None or tab.parent is None or tab.parent.children[0] is tab
+    return page.load if first else tab.select  # type: ignore[union-attr]
 
 
 def enclosing_tab() -> gr.Tab | None:

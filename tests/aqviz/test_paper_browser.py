@@ -21,7 +21,8 @@ def address(tmp_path_factory):
     """One server for all of the module's tests."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(recordings, "read", lambda name="first", *_: RECORDED.get(name))
-        patch.setattr(recordings, "every", lambda kind: {"models-2x8g8": OURS})
+        kept = {"models-2x8g8": OURS, "rho": RECORDED["rho"], "frontier": RECORDED["frontier"]}
+        patch.setattr(recordings, "every", lambda kind: kept)
         patch.setattr(app, "TABS", {"paper": ("Paper", draw_paper), "rho": ("ρ", draw_rho)})
         core = app.make_core(engine(), tmp_path_factory.mktemp("jobs"))
         with hosted(core) as address:
