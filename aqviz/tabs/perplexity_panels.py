@@ -80,10 +80,15 @@ def replies(document: Document | None) -> str:
 def said(prompt: str, replies: Mapping[str, str]) -> str:
     """A prompt and what models replied, by the models' names."""
     sections = "".join(
-        f"<section><h4>{escape(evaluations.label(name))}</h4><p>{escape(text)}</p></section>"
+        f"<section><h4>{escape(evaluations.label(name))}</h4><p>{escape(_dense(text))}</p></section>"
         for name, text in replies.items()
     )
     return f'<h3>{escape(prompt)}</h3><div class="replies">{sections}</div>'
+
+
+def _dense(text: str) -> str:
+    """Without empty lines, of which a broken model can write a page."""
+    return "\n".join(line for line in text.splitlines() if line.strip())
 
 
 def _token(token: tokens.Token, names: tuple[str, str]) -> str:

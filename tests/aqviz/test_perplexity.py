@@ -304,6 +304,10 @@ def test_the_course_of_tuning_and_its_best_state():
     assert draw_tuning(view_tuning(None)).to_json()
 
 
+def test_empty_lines_of_a_reply_are_left_out():
+    assert "<p>one\ntwo\n three</p>" in panels.said("Say.", {"greedy": "one\n\n \ntwo\n three\n\n"})
+
+
 def test_words_of_others_are_escaped(document):
     text = panels.text(view_tokens(document, "greedy", "original", 1))
     assert "&lt;b&gt;counts&lt;/b&gt;" in text
