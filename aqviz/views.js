@@ -1,10 +1,15 @@
 // Opens the view that the address names, as soon as the page has drawn its tab.
 const view = new URLSearchParams(location.search).get("view") || "race";
 
+let clicked = -Infinity; // a second click would select the view again and draw over what its link says
+
 function open() {
   const tab = document.getElementById(`view-${view}-button`);
   if (tab && tab.ariaSelected === "true") clearInterval(trying);
-  else if (tab) tab.click();
+  else if (tab && performance.now() - clicked > 2000) {
+    clicked = performance.now();
+    tab.click();
+  }
 }
 
 const trying = setInterval(open, 50);

@@ -55,7 +55,6 @@ class Wiring:
     show: Callable[[Any], Sequence[Any]]
     outputs: Sequence[Any]
     query: gr.Textbox
-    linked: bool  # whether an address is opened by this wiring
 
     def redraw(self, *values: Any) -> list[Any]:
         """The outputs and the query for these values of the controls."""
@@ -75,11 +74,11 @@ class Wiring:
 
         return self._guarded(make, count)
 
-    def selected(self, asked: str, *values: Any) -> list[Any]:
-        """As `redraw`, where `opened` is not about to draw what the address asked for."""
+    def entered(self, asked: str, *values: Any) -> list[Any]:
+        """As `opened` where the address asked for this view, else as `redraw`."""
         if asked_of(asked).get("view") == self.view:
-            return self._skipped(0)
-        return self.redraw(*values)
+            return self.opened(asked)
+        return [*[gr.skip()] * len(self.controls), *self.redraw(*values)]
 
     def _shown(self, state: Any) -> list[Any]:
         return ["", *self.show(state), permalink.encode(self.view, state)]
@@ -122,27 +121,24 @@ def wire(
     """
     name = f"{view}-query" if link is not None else None
     query = gr.Textbox(permalink.encode(view, kind()), visible="hidden", elem_id=name)
-    wiring = Wiring(view, kind, controls, show, outputs, query, link is not None)
+    wiring = Wiring(view, kind, controls, show, outputs, query)
     inputs, every = list(controls), [*outputs, query]
     changes = [control.change for control in controls]
     changed = gr.on(changes, wiring.redraw, inputs, every, trigger_mode="always_last", **QUIET)
     if link is not None:
         asked = gr.Textbox(visible="hidden")
-        opened = opening(page)(wiring.opened, asked, [*inputs, *every], js=ASKED, **QUIET)
+        given = [asked, *inputs]
+        opened = opening(page)(wiring.entered, given, [*inputs, *every], js=ASKED, **QUIET)
         keep_address(query, link, opened, changed)
     return wiring
 
 
 def redraw_when_opened(wiring: Wiring) -> None:
-    """Draw a view anew whenever its tab is opened: what it shows may have grown meanwhile."""
-    tab, inputs, every = enclosing_tab(), list(wiring.controls), [*wiring.outputs, wiring.query]
-    if tab is None:
-        return
-    if wiring.linked:
-        asked = gr.Textbox(visible="hidden")
-        tab.select(wiring.selected, [asked, *inputs], every, js=ASKED, **QUIET)
-    else:
-        tab.select(wiring.redraw, inputs, every, **QUIET)
+    """Draw what has no link of its own anew whenever its tab is opened: it may have grown."""
+    tab = enclosing_tab()
+    if tab is not None:
+        every = [*wiring.outputs, wiring.query]
+        tab.select(wiring.redraw, list(wiring.controls), every, **QUIET)
 
 
 def keep_address(query: gr.Textbox, link: gr.Textbox, opened: Any, *changed: Any) -> None:

@@ -157,7 +157,8 @@ def wire_study(
         return values(core, view, state)
 
     wiring = links.wire(page, view.name, view.kind, controls, show, outputs, link)
-    links.redraw_when_opened(wiring)
+    if link is None:
+        links.redraw_when_opened(wiring)
     runner.run.click(study.begin, inputs, outputs, **QUIET)
     runner.cancel.click(study.stop, inputs, runner.cancel, **QUIET)
     runner.timer.tick(study.follow, [runner.seen, *inputs], outputs[1:], **QUIET)
