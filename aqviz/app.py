@@ -41,7 +41,7 @@ from quantcore.errors import InputError, QuantcoreError
 HERE = Path(__file__).parent
 PORT = 7860
 UPLOAD_SECONDS = 600  # for which a file nobody took stays in Gradio's folder
-TABS: dict[str, tuple[str, Callable[[Core, gr.Blocks], None]]] = {  # view -> title, drawing
+TABS: dict[str, tuple[str, Callable[[Core], None]]] = {  # view -> title, drawing
     "race": ("Race", draw_race),
     "map": ("Map", draw_map),
     "search": ("Search", draw_search),
@@ -139,7 +139,7 @@ def build(core: Core) -> gr.Blocks:
         with gr.Tabs(elem_id="views"):
             for view, (title, draw) in TABS.items():
                 with gr.Tab(title, id=view, elem_id=f"view-{view}"):
-                    draw(core, demo)
+                    draw(core)
     return demo
 
 

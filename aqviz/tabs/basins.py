@@ -94,7 +94,7 @@ class Basins:
         )
 
 
-def draw_basins(core: Core, page: gr.Blocks) -> None:
+def draw_basins(core: Core) -> None:
     """The whole tab."""
     first = Basins()
 
@@ -126,10 +126,10 @@ def draw_basins(core: Core, page: gr.Blocks) -> None:
 
     drawn = [plane, line, repeat.command, repeat.python, repeat.files]
     view = StudyView(VIEW, Basins, lambda state: state.landscape, ground)
-    wire_study(core, page, view, inputs, runner, drawn, repeat.link)
+    wire_study(core, view, inputs, runner, drawn, repeat.link)
     view = StudyView(VIEW, Basins, lambda state: state.many, clouds)
-    wire_study(core, page, view, inputs, many, [starts, repeat.files], None)
-    offer_layers(core, page, controls["model"], controls["layer"])
+    wire_study(core, view, inputs, many, [starts, repeat.files], None)
+    offer_layers(core, controls["model"], controls["layer"])
 
 
 def show_landscape(state: Basins, document: Document | None) -> Sequence[Any]:

@@ -23,7 +23,7 @@ def draw_choice(view: str, model: str, layer: str) -> tuple[gr.Textbox, gr.Dropd
     )
 
 
-def offer_layers(core: Core, page: gr.Blocks, model: gr.Textbox, layer: gr.Dropdown) -> None:
+def offer_layers(core: Core, model: gr.Textbox, layer: gr.Dropdown) -> None:
     """Offer the model's layers when the view is opened and when the model changes."""
 
     def layers(name: str) -> Any:
@@ -32,4 +32,4 @@ def offer_layers(core: Core, page: gr.Blocks, model: gr.Textbox, layer: gr.Dropd
         except QuantcoreError:  # the view says what is wrong with the model
             return gr.skip()
 
-    gr.on([opening(page), model.change], layers, model, layer, **QUIET)
+    gr.on([opening(), model.change], layers, model, layer, **QUIET)

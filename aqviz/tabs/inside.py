@@ -20,8 +20,8 @@ STILL = "(label, step) => [label, step, matchMedia('(prefers-reduced-motion: red
 SCHEMES = ("1x8g8", "2x6g8", "2x8g8", "3x8g8", "4x8g8", "2x5g4", "1x12g8", "1x16g8")
 
 
-def draw_inside(core: Core, page: gr.Blocks) -> None:
-    """The whole tab, inside `page`."""
+def draw_inside(core: Core) -> None:
+    """The whole tab."""
     example = inside.read()
     intro("inside")
     if example is None:
@@ -52,7 +52,7 @@ def draw_inside(core: Core, page: gr.Blocks) -> None:
     figures = [mapped, group, bits, numbers, counted, tables, counts]
     outputs = [alert, *figures, repeat.python, repeat.files]
     controls = [*chosen, scheme, step]
-    wire(page, "inside", Inside, controls, lambda state: show(example, state), outputs, repeat.link)
+    wire("inside", Inside, controls, lambda state: show(example, state), outputs, repeat.link)
     mapped.select(picked, None, chosen[1:], **QUIET)
     _wire_play(step, play, example.groups)
 

@@ -34,7 +34,7 @@ document.addEventListener("keydown", pressed);
 """
 
 
-def draw_learn(core: Core, page: gr.Blocks) -> None:
+def draw_learn(core: Core) -> None:
     """The whole tab; it needs nothing of the core."""
     state = Learn()
     with gr.Column(elem_id="learn"):
@@ -52,7 +52,7 @@ def draw_learn(core: Core, page: gr.Blocks) -> None:
     dials = {name: box for _, _, boxes in cards.values() for name, box in boxes.items()}
     controls = [lesson, full, *(dials[name] for name in DIALS)]
     outputs = [alert, *columns, *figures, back, onward, lecture]
-    wire(page, "learn", Learn, controls, show, outputs, link)
+    wire("learn", Learn, controls, show, outputs, link)
     back.click(lambda number: max(1, number - 1), lesson, lesson, **QUIET)
     onward.click(lambda number: min(len(LESSONS), number + 1), lesson, lesson, **QUIET)
     lecture.click(lambda on: not on, full, full, **QUIET)

@@ -55,16 +55,21 @@ class Wiring:
     show: Callable[[Any], Sequence[Any]]
     outputs: Sequence[Any]
     query: gr.Textbox
+    grows: bool
 
     def redraw(self, *values: Any) -> list[Any]:
         """The outputs and the query for these values of the controls."""
         return self._guarded(lambda: self._shown(permalink.from_values(self.kind, values)), 0)
 
-    def opened(self, asked: str) -> list[Any]:
-        """The controls, the outputs and the query, where the address asked for this view."""
+    def opened(self, asked: str, *values: Any) -> list[Any]:
+        """The controls, the outputs and the query as the address asked, where it is for this view.
+
+        Else a view that grows is redrawn, and any other is as it was.
+        """
         query, count = asked_of(asked), len(self.controls)
         if query.get("view") != self.view:
-            return self._skipped(count)
+            same = self._skipped(count)
+            return [*same[:count], *self.redraw(*values)] if self.grows else same
 
         def make() -> list[Any]:
             state = permalink.decode(self.kind, query)
@@ -73,12 +78,6 @@ class Wiring:
             return [*controls, *self._shown(state)]
 
         return self._guarded(make, count)
-
-    def entered(self, asked: str, *values: Any) -> list[Any]:
-        """As `opened` where the address asked for this view, else as `redraw`."""
-        if asked_of(asked).get("view") == self.view:
-            return self.opened(asked)
-        return [*[gr.skip()] * len(self.controls), *self.redraw(*values)]
 
     def _shown(self, state: Any) -> list[Any]:
         return ["", *self.show(state), permalink.encode(self.view, state)]
@@ -97,48 +96,38 @@ class Wiring:
 
 
 def wire(
-    page: gr.Blocks,
     view: str,
     kind: type[Any],
     controls: Sequence[Any],
     show: Callable[[Any], Sequence[Any]],
     outputs: Sequence[Any],
     link: gr.Textbox | None,
-) -> Wiring:
+    grows: bool = False,
+) -> None:
     """Redraw a view on every change and keep its link.
 
     Args:
-        page: Whose load opens the first view's links.
         view: The name in the link.
         kind: The view's state; its fields are the controls' values, in order.
         controls: The components.
         show: A state -> the values of all outputs but the first; may refuse with a QuantcoreError.
         outputs: The alert, and what `show` gives.
         link: The box for the link; None where another part of the view keeps it.
-
-    Returns:
-        What `redraw_when_opened` takes, for a view that changes without its controls.
+        grows: Whether what is shown changes without the controls, so that the view is redrawn
+            whenever it is opened.
     """
     name = f"{view}-query" if link is not None else None
     query = gr.Textbox(permalink.encode(view, kind()), visible="hidden", elem_id=name)
-    wiring = Wiring(view, kind, controls, show, outputs, query)
+    wiring = Wiring(view, kind, controls, show, outputs, query, grows)
     inputs, every = list(controls), [*outputs, query]
     changes = [control.change for control in controls]
     changed = gr.on(changes, wiring.redraw, inputs, every, trigger_mode="always_last", **QUIET)
     if link is not None:
-        asked = gr.Textbox(visible="hidden")
-        given = [asked, *inputs]
-        opened = opening(page)(wiring.entered, given, [*inputs, *every], js=ASKED, **QUIET)
+        given = [gr.Textbox(visible="hidden"), *inputs]
+        opened = opening()(wiring.opened, given, [*inputs, *every], js=ASKED, **QUIET)
         keep_address(query, link, opened, changed)
-    return wiring
-
-
-def redraw_when_opened(wiring: Wiring) -> None:
-    """Draw what has no link of its own anew whenever its tab is opened: it may have grown."""
-    tab = enclosing_tab()
-    if tab is not None:
-        every = [*wiring.outputs, wiring.query]
-        tab.select(wiring.redraw, list(wiring.controls), every, **QUIET)
+    elif grows:
+        opening()(wiring.redraw, inputs, every, **QUIET)
 
 
 def keep_address(query: gr.Textbox, link: gr.Textbox, opened: Any, *changed: Any) -> None:
@@ -156,7 +145,7 @@ def asked_of(query: str) -> dict[str, str]:
     return dict(parse_qsl(query, keep_blank_values=True))
 
 
-def opening(page: gr.Blocks) -> Any:
+def opening() -> Any:
     """The event with which the view that is being laid out comes to be seen.
 
     The first view's is the page's load, any other's the selection of its tab, which `views.js` does
@@ -164,6 +153,7 @@ def opening(page: gr.Blocks) -> Any:
     """
     tab = enclosing_tab()
     first = tab is None or tab.parent is None or tab.parent.children[0] is tab
+    page = Context.root_block
     return page.load if first else tab.select  # type: ignore[union-attr]
 
 

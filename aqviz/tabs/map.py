@@ -68,8 +68,8 @@ class MapState:
         )
 
 
-def draw_map(core: Core, page: gr.Blocks) -> None:
-    """The whole tab, inside `page`."""
+def draw_map(core: Core) -> None:
+    """The whole tab."""
     state = MapState()
     view = StudyView(VIEW, MapState, lambda state: state.survey, partial(show, core))
     status, _, _, _, _, told, mapped, facts, layers, *again = study.values(core, view, state)
@@ -89,9 +89,9 @@ def draw_map(core: Core, page: gr.Blocks) -> None:
                 listed = sortable(layers, "map-layers")
             repeat = repeat_card(VIEW, *again)
     drawn = [headline, grid, chosen, listed, repeat.command, repeat.python, repeat.files]
-    wire_study(core, page, view, controls, runner, drawn, repeat.link)
+    wire_study(core, view, controls, runner, drawn, repeat.link)
     model, layer, *_ = controls
-    offer_layers(core, page, model, layer)
+    offer_layers(core, model, layer)
     grid.select(picked, layer, layer, **QUIET)
 
 

@@ -36,8 +36,8 @@ class PaperState:
             raise InputError(f"there is no table {self.table!r} here; choose one of {known}")
 
 
-def draw_paper(core: Core, page: gr.Blocks) -> None:
-    """The whole tab, inside `page`."""
+def draw_paper(core: Core) -> None:
+    """The whole tab."""
     documents = recorded()
     alert = html("")
     with gr.Column(elem_classes="card"):
@@ -69,7 +69,7 @@ def draw_paper(core: Core, page: gr.Blocks) -> None:
     def show(state: PaperState) -> list[str]:
         return [paper_table(state), downloads(state)]
 
-    links.wire(page, "paper", PaperState, [chosen], show, [alert, shown, files], link)
+    links.wire("paper", PaperState, [chosen], show, [alert, shown, files], link)
 
 
 def recorded() -> Documents:

@@ -17,8 +17,8 @@ from aqviz.tabs.perplexity_show import Perplexity, Shown, show, shown
 FIRST = Perplexity()
 
 
-def draw_perplexity(core: Core, page: gr.Blocks) -> None:
-    """The whole tab, inside `page`; it shows recordings and runs nothing."""
+def draw_perplexity(core: Core) -> None:
+    """The whole tab; it shows recordings and runs nothing."""
     first = shown(FIRST, evaluations.read(FIRST.recording))
     intro("whole_models")
     with gr.Column(elem_classes="card"):
@@ -36,7 +36,7 @@ def draw_perplexity(core: Core, page: gr.Blocks) -> None:
     figures = [models, pairs, kl, tuning, read, bars]
     again = [repeat.command, repeat.python, repeat.files]
     outputs = [alert, about, verdicts, *figures, worst, replies, *again]
-    wire(page, "perplexity", Perplexity, controls, show, outputs, repeat.link)
+    wire("perplexity", Perplexity, controls, show, outputs, repeat.link)
 
 
 def choices(found: Iterable[dict[str, Model]]) -> list[tuple[str, str]]:

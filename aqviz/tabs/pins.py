@@ -10,7 +10,7 @@ from aqviz.figures.pins import LETTERS, draw_pins, view_pins
 from aqviz.tabs.actions import Core
 from aqviz.tabs.board import Board
 from aqviz.tabs.cards import figure_card
-from aqviz.tabs.links import ASKED, QUIET, asked_of
+from aqviz.tabs.links import ASKED, QUIET, asked_of, opening
 
 KEEP = """(pins) => {
   const url = new URL(location.href);
@@ -20,7 +20,7 @@ KEEP = """(pins) => {
 }"""
 
 
-def draw_pinned(core: Core, page: gr.Blocks, board: Board) -> None:
+def draw_pinned(core: Core, board: Board) -> None:
     """The figure of pinned runs, the button that clears it, and their wiring."""
     pins = gr.Textbox(visible="hidden", elem_id="pins")
     with gr.Column(visible=False, elem_classes="board") as column:
@@ -40,7 +40,7 @@ def draw_pinned(core: Core, page: gr.Blocks, board: Board) -> None:
     events = [
         board.pin.click(add, [pins, board.job], outputs, **QUIET),
         clear.click(lambda: shown(()), None, outputs, **QUIET),
-        page.load(opened, gr.Textbox(visible="hidden"), outputs, js=ASKED, **QUIET),
+        opening()(opened, gr.Textbox(visible="hidden"), outputs, js=ASKED, **QUIET),
     ]
     for event in events[:2]:
         event.then(None, pins, None, js=KEEP, **QUIET)

@@ -19,7 +19,7 @@ from aqviz.tabs.board import Board, board_values, draw_board
 from aqviz.tabs.cards import intro
 from aqviz.tabs.controls import Controls, blocks_of, draw_controls, projections_of
 from aqviz.tabs.form import OWN, Form
-from aqviz.tabs.links import ASKED, QUIET, asked_of, keep_address
+from aqviz.tabs.links import ASKED, QUIET, asked_of, keep_address, opening
 from aqviz.tabs.pins import draw_pinned
 from aqviz.tabs.show import show_recording
 from quantcore.errors import QuantcoreError
@@ -30,8 +30,8 @@ from quantcore.search import SearchConfig
 AS_SENT: dict[str, Any] = QUIET | {"preprocess": False}
 
 
-def draw_race(core: Core, page: gr.Blocks) -> None:
-    """The whole tab, inside `page`."""
+def draw_race(core: Core) -> None:
+    """The whole tab."""
     experiment, layers = core.first()
     form = Form.of(experiment, layers)
     intro("lead")
@@ -41,12 +41,12 @@ def draw_race(core: Core, page: gr.Blocks) -> None:
             controls = draw_controls(form, models, layers, core.uploads.largest)
         with gr.Column(elem_classes="board", min_width=300):
             board = draw_board(show_recording(core.recording), permalink.to_query(experiment))
-            draw_pinned(core, page, board)
+            draw_pinned(core, board)
     controls.facts.value = first_facts(core)
     _wire_controls(core, controls)
     _wire_upload(core, controls)
     changed = _wire_board(core, controls, board)
-    visited = _wire_page(core, page, controls, board)
+    visited = _wire_page(core, controls, board)
     keep_address(board.query, board.repeat.link, visited, *changed)
 
 
@@ -124,7 +124,7 @@ def _wire_board(core: Core, controls: Controls, board: Board) -> list[Any]:
     return [begun, resumed]
 
 
-def _wire_page(core: Core, page: gr.Blocks, controls: Controls, board: Board) -> Any:
+def _wire_page(core: Core, controls: Controls, board: Board) -> Any:
     """The event that opens a link."""
 
     def opened(asked: str) -> list[Any]:
@@ -140,7 +140,7 @@ def _wire_page(core: Core, page: gr.Blocks, controls: Controls, board: Board) ->
     inputs = controls.inputs()
     known = [controls.block, controls.projection, controls.facts, controls.alert]
     every = [controls.alert, *inputs, *board.outputs()]
-    visited = page.load(opened, gr.Textbox(visible="hidden"), every, js=ASKED, **QUIET)
+    visited = opening()(opened, gr.Textbox(visible="hidden"), every, js=ASKED, **QUIET)
     visited.then(prepared, inputs, known, **AS_SENT)
     return visited
 

@@ -78,8 +78,8 @@ class RhoState:
         return Experiment(layer=layer, scheme=scheme, search=self.search)
 
 
-def draw_rho(core: Core, page: gr.Blocks) -> None:
-    """The whole tab, inside `page`."""
+def draw_rho(core: Core) -> None:
+    """The whole tab."""
     document, first = recorded(), RhoState()
     found = gaps(document)
 
@@ -112,7 +112,6 @@ def draw_rho(core: Core, page: gr.Blocks) -> None:
         listed = sortable(layers, "rho-layers")
     repeat = repeat_card("rho", *again)
     links.wire(
-        page,
         "rho",
         RhoState,
         [search, *dials, small],

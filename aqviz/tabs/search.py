@@ -88,8 +88,8 @@ class SearchState:
         )
 
 
-def draw_search(core: Core, page: gr.Blocks) -> None:
-    """The whole tab, inside `page`."""
+def draw_search(core: Core) -> None:
+    """The whole tab."""
     state = SearchState()
     view = StudyView(VIEW, SearchState, lambda state: state.survey, show)
     status, _, _, _, _, told, grid, frontier, ends, *again = study.values(core, view, state)
@@ -114,9 +114,9 @@ def draw_search(core: Core, page: gr.Blocks) -> None:
                 listed = sortable(ends, "search-ends")
             repeat = repeat_card(VIEW, *again)
     drawn = [headline, panels, cost, listed, repeat.command, repeat.python, repeat.files]
-    wire_study(core, page, view, [*controls, shown], runner, drawn, repeat.link)
+    wire_study(core, view, [*controls, shown], runner, drawn, repeat.link)
     model, layer, *_ = controls
-    offer_layers(core, page, model, layer)
+    offer_layers(core, model, layer)
 
 
 def show(state: SearchState, document: Document | None) -> Sequence[Any]:

@@ -142,7 +142,6 @@ class Study:
 
 def wire_study(
     core: Core,
-    page: gr.Blocks,
     view: StudyView,
     controls: Sequence[Any],
     runner: Runner,
@@ -156,9 +155,7 @@ def wire_study(
     def show(state: Any) -> list[Any]:
         return values(core, view, state)
 
-    wiring = links.wire(page, view.name, view.kind, controls, show, outputs, link)
-    if link is None:
-        links.redraw_when_opened(wiring)
+    links.wire(view.name, view.kind, controls, show, outputs, link, grows=True)
     runner.run.click(study.begin, inputs, outputs, **QUIET)
     runner.cancel.click(study.stop, inputs, runner.cancel, **QUIET)
     runner.timer.tick(study.follow, [runner.seen, *inputs], outputs[1:], **QUIET)

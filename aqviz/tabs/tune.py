@@ -91,8 +91,8 @@ class TuneState:
         )
 
 
-def draw_tune(core: Core, page: gr.Blocks) -> None:
-    """The whole tab, inside `page`."""
+def draw_tune(core: Core) -> None:
+    """The whole tab."""
     state = TuneState()
     view = StudyView(VIEW, TuneState, lambda state: state.trial, show)
     status, *_, told, curve, numbers, said, command, python, files = study.values(core, view, state)
@@ -112,7 +112,7 @@ def draw_tune(core: Core, page: gr.Blocks) -> None:
                 replies = html(said, "tune-replies")
             repeat = repeat_card(VIEW, command, python, files)
     drawn = [headline, course, listed, replies, repeat.command, repeat.python, repeat.files]
-    wire_study(core, page, view, controls, runner, drawn, repeat.link)
+    wire_study(core, view, controls, runner, drawn, repeat.link)
 
 
 def show(state: TuneState, document: Document | None) -> Sequence[Any]:

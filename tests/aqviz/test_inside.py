@@ -498,7 +498,7 @@ def test_a_click_on_the_map_names_row_and_group():
 def components(core, example, monkeypatch):
     monkeypatch.setattr(inside, "read", lambda: example)
     with gr.Blocks(analytics_enabled=False) as page:
-        tab.draw_inside(core, page)
+        tab.draw_inside(core)
     return page
 
 

@@ -70,7 +70,7 @@ def test_the_words_of_every_lesson_have_three_parts_and_a_lesson_s_length():
 
 def test_the_tab_is_drawn_with_one_lesson_open(core):
     with gr.Blocks() as page:
-        draw_learn(core, page)
+        draw_learn(core)
     columns = [
         block
         for block in page.blocks.values()

@@ -1,5 +1,6 @@
 from dataclasses import replace
 
+import gradio as gr
 import pytest
 from documents import LAYER, document, experiment, layers
 
@@ -9,6 +10,8 @@ from aqviz.tabs import panels
 from aqviz.tabs.actions import check, first_facts, resume, start, visit
 from aqviz.tabs.controls import blocks_of, projections_of
 from aqviz.tabs.form import Form
+from aqviz.tabs.links import Wiring
+from aqviz.tabs.map import MapState
 from aqviz.tabs.race import default_width
 from aqviz.tabs.show import show_job, show_recording
 from quantcore.errors import QuantcoreError, SourceError
@@ -225,3 +228,20 @@ def test_the_table_has_a_row_for_each_initialiser_and_the_original():
 )
 def test_durations_are_said_as_people_say_them(seconds, words):
     assert panels.duration(seconds) == words
+
+
+@pytest.mark.parametrize("grows", [False, True])
+def test_a_view_that_is_opened_without_a_link_is_redrawn_only_where_it_can_have_grown(grows):
+    shown = []
+
+    def show(state):
+        shown.append(state)
+        return ["drawn"]
+
+    wiring = Wiring("map", MapState, [None] * 5, show, [None] * 2, gr.Textbox(), grows)
+    values = ["", "layer", "rho", "2x8g8", True]
+    assert len(wiring.opened("view=search", *values)) == 5 + 2 + 1
+    assert shown == ([MapState(layer="layer", colour="rho")] if grows else [])
+    *controls, alert, drawn, query = wiring.opened("view=map&colour=kurtosis", *values)
+    assert controls == ["", MapState.layer, "kurtosis", "2x8g8", True]
+    assert (alert, drawn, query) == ("", "drawn", "v=1&view=map&colour=kurtosis")
