@@ -11,7 +11,7 @@ import pandas as pd
 
 from aqviz.recordings import experiment_of
 from quantcore import landscape, report, starts, survey, trial
-from quantcore.results import Document
+from quantcore.results import Document, complete
 
 KEYS = (
     *("layer", "scheme", "search", "beam", "calibration_tokens", "shrinkage"),
@@ -28,7 +28,7 @@ def there(document: Document | None) -> TypeGuard[Document]:
         return False
     if document.get("kind") == landscape.KIND:
         return document["line"] is not None
-    return bool(document.get("starts") or document.get("layers") or _finished(document))
+    return bool(document.get("starts") or document.get("layers") or complete(document))
 
 
 def table(document: Document) -> pd.DataFrame:
@@ -39,12 +39,12 @@ def table(document: Document) -> pd.DataFrame:
     if kind == starts.KIND:
         return _frame(document["starts"])
     if kind == trial.KIND:
-        return _frame(_finished(document))
+        return _frame(complete(document))
     if kind == survey.KIND:
-        return _frame(_finished(document)) if _finished(document) else layers(document)
+        return _frame(complete(document)) if complete(document) else layers(document)
     config = experiment_of(document["config"])
     common = {"layer": document["layer"], "search": config.search, "beam": config.width}
-    return _frame(common | run for run in _finished(document))
+    return _frame(common | run for run in complete(document))
 
 
 def layers(document: Document) -> pd.DataFrame:
@@ -59,7 +59,7 @@ def layers(document: Document) -> pd.DataFrame:
 def tables(document: Document) -> dict[str, pd.DataFrame]:
     """Every table of a study: "metrics", and "layers" of a survey with runs."""
     found = {"metrics": table(document)}
-    if document.get("layers") and _finished(document):
+    if document.get("layers") and complete(document):
         found["layers"] = layers(document)
     return found
 
@@ -83,10 +83,6 @@ def checked(frame: pd.DataFrame) -> list[str]:
     """The columns that the same study gives again, up to how processors round."""
     names = map(str, frame)
     return [name for name in names if name.endswith((ERROR, BEFORE)) or name.startswith(FACTS)]
-
-
-def _finished(document: Document) -> list[Document]:
-    return [run for run in document.get("runs", ()) if run["complete"]]
 
 
 def _frame(entries: Iterable[Document]) -> pd.DataFrame:

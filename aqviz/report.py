@@ -9,6 +9,7 @@ from typing import Any
 
 from aqviz import theme
 from aqviz.figures.usage import effective_words
+from quantcore.results import complete
 
 LEVEL = 0.005  # relative gap below which two errors are called level
 
@@ -54,7 +55,7 @@ class Row:
 
 def rows(document: dict[str, Any] | None) -> list[Row]:
     """One row for each initialiser with a finished run, in the order they ran."""
-    runs = [run for run in (document or {}).get("runs", []) if run["complete"]]
+    runs = complete(document)
     inits = dict.fromkeys(run["init"] for run in runs)
     return [_row(init, [run for run in runs if run["init"] == init]) for init in inits]
 

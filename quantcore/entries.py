@@ -5,8 +5,6 @@ that any two entries of a document can be compared in pairs, window by window; a
 every token of the first few windows, so that a text can be shown as a model sees it.
 """
 
-import hashlib
-import json
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -16,7 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from quantcore import compare, problems, results, store
+from quantcore import compare, files, problems, results, store
 from quantcore.compare import Comparison
 from quantcore.evaluate import Perplexity
 from quantcore.results import Document
@@ -36,7 +34,7 @@ def begin(source: ModelSource) -> Document:
 
 def fingerprint(source: ModelSource) -> str:
     """Changes with the names, sizes and times of a model's files."""
-    return hashlib.sha256(json.dumps(problems.identity(source)).encode()).hexdigest()[:16]
+    return files.digest(problems.identity(source))
 
 
 def of_original(found: Comparison, sample: int) -> Document:

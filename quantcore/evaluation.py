@@ -10,7 +10,6 @@ settings, tokens and both models' files are the same.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -21,7 +20,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from quantcore import compare, corpora, entries, machine, sources
+from quantcore import compare, corpora, entries, files, machine, sources
 from quantcore import estimate as estimates
 from quantcore.errors import InputError
 from quantcore.problems import TextConfig
@@ -73,7 +72,7 @@ class Evaluation:
         """A name for what is measured: other candidates of the same settings have the same key."""
         settings = {name: value for name, value in asdict(self).items() if name != "candidates"}
         facts = [settings, machine.versions()["aqviz"]]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        return files.digest(facts)
 
 
 def begin(evaluation: Evaluation) -> Document:

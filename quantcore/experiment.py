@@ -9,8 +9,6 @@ many times a second; the observer may raise `Cancelled`, and what the document h
 there is. Finished runs of an earlier document of the same experiment are not computed again.
 """
 
-import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from quantcore import corpora, evaluate, machine, problems, results, sources, study
+from quantcore import corpora, evaluate, files, machine, problems, results, sources, study
 from quantcore import estimate as estimates
 from quantcore.blocks import LayerInfo, layer_info
 from quantcore.errors import InputError, SourceError
@@ -96,7 +94,7 @@ class Experiment:
         """A name for the result: the same settings and version give the same key."""
         # the width named or left to the search, it is one run
         facts = [asdict(self) | {"beam": self.width}, machine.versions()["aqviz"]]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        return files.digest(facts)
 
     @property
     def width(self) -> int:

@@ -1,5 +1,9 @@
-"""Files that are either whole or not there: written beside their place, then renamed into it."""
+"""Files that are either whole or not there: written beside their place, then renamed into it.
 
+And the names of what is kept: the same facts give the same name.
+"""
+
+import hashlib
 import json
 import secrets
 from collections.abc import Callable, Mapping
@@ -11,6 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from quantcore.errors import SourceError
+
+
+def digest(facts: object) -> str:
+    """A name for what facts, as JSON, determine: the same facts in any order give the same."""
+    written = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(written.encode()).hexdigest()[:16]
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:

@@ -4,8 +4,6 @@ Every combination of the settings is a run, a `Cell`, except where a scheme does
 document's runs hold their cell's fields, so `settings` and `ratio` read them by the same names.
 """
 
-import hashlib
-import json
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -16,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from quantcore import estimate, machine, problems, sources, study
+from quantcore import estimate, files, machine, problems, sources, study
 from quantcore.blocks import LayerInfo, layer_info
 from quantcore.errors import InputError, SchemeError, SourceError
 from quantcore.init import InitConfig
@@ -127,7 +125,7 @@ class Survey:
         # widths named or left to the searches, they are the same runs
         settings = asdict(self) | {"beams": None, "searches": self.widths}
         facts = ["survey", settings, machine.versions()["aqviz"]]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
+        return files.digest(facts)
 
     @property
     def tokens(self) -> tuple[int, ...]:

@@ -15,8 +15,6 @@ Points of a trajectory are drawn where the plane is nearest to them; their error
 the surface's. Surfaces and lines are measured on a sample of rows, trajectories on all.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -24,7 +22,7 @@ from dataclasses import asdict, dataclass, field, replace
 import torch
 from torch import Tensor
 
-from quantcore import alignment, experiment, machine, results, study, trails
+from quantcore import alignment, experiment, files, machine, results, study, trails
 from quantcore import estimate as estimates
 from quantcore.alignment import Space
 from quantcore.errors import InputError
@@ -80,7 +78,7 @@ class Landscape:
     def key(self) -> str:
         """A name for the result: the same settings and version give the same key."""
         facts = [KIND, self.layer.key(), self.rows, self.resolution, self.points]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        return files.digest(facts)
 
     def run_of(self, end: str) -> tuple[str, int]:
         """The initialiser and the seed of A or B."""

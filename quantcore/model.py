@@ -12,8 +12,6 @@ largest layer needs; the model's own weights stay in their file, mapped.
 """
 
 import copy
-import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,7 +20,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from quantcore import blocks, corpora, ledger, linear, machine, problems, shards, sources, streams
+from quantcore import (
+    blocks,
+    corpora,
+    files,
+    ledger,
+    linear,
+    machine,
+    problems,
+    shards,
+    sources,
+    streams,
+)
 from quantcore import estimate as estimates
 from quantcore import store as stores
 from quantcore.block_tuning import TuningConfig
@@ -220,9 +229,8 @@ def begin(
 ) -> Document:
     """The manifest before anything is done."""
     facts = config.facts()
-    identity = [problems.identity(source), machine.versions(), facts]
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
-    return stores.begin(key[:16], facts) | {
+    key = files.digest([problems.identity(source), machine.versions(), facts])
+    return stores.begin(key, facts) | {
         "model": {name: getattr(source, name) for name in ("kind", "name", "note")},
         "plan": [_entry(layer) for layer in planned],
         "ledger": ledger.ledger(skeleton, planned).facts(),

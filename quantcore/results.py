@@ -122,7 +122,12 @@ def complete_runs(document: Document | None, key: str) -> list[Document]:
     """The finished runs of an earlier document of the same study."""
     if document is None or document.get("key") != key:
         return []
-    return [run for run in document["runs"] if run["complete"]]
+    return complete(document)
+
+
+def complete(document: Document | None) -> list[Document]:
+    """The finished runs of a document, of which there are none before it is begun."""
+    return [run for run in (document or {}).get("runs", ()) if run["complete"]]
 
 
 def finished(document: Document | None) -> int:

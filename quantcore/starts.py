@@ -10,7 +10,6 @@ initialisation with the error at the end, over all starts and over those of each
 """
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
@@ -19,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from quantcore import clustering, experiment, init, layer, machine, results, study
+from quantcore import clustering, experiment, files, init, layer, machine, results, study
 from quantcore import estimate as estimates
 from quantcore.clustering import EMProblem
 from quantcore.correlation import correlations
@@ -67,7 +66,7 @@ class Starts:
     def key(self) -> str:
         """A name for the result: the same settings and version give the same key."""
         facts = [KIND, self.layer.key(), self.noises]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        return files.digest(facts)
 
 
 def run(config: Starts, observe: Observe, previous: Document | None = None) -> Document:

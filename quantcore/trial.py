@@ -16,12 +16,10 @@ steps does. The original's predictions, which every run needs, are computed befo
 account.
 """
 
-import hashlib
-import json
 from dataclasses import asdict, dataclass, field
 from math import isfinite
 
-from quantcore import attempt, corpora, machine, model, results, sources, study
+from quantcore import attempt, corpora, files, machine, model, results, sources, study
 from quantcore import estimate as estimates
 from quantcore.attempt import Attempt, Question, Windows
 from quantcore.errors import InputError
@@ -110,7 +108,7 @@ class Trial:
         if self.steps is not None:
             del facts["seconds"]
         named = [KIND, facts, machine.versions()["aqviz"]]
-        return hashlib.sha256(json.dumps(named, sort_keys=True).encode()).hexdigest()[:16]
+        return files.digest(named)
 
     def quantizing(self, init: str) -> ModelConfig:
         """How the blocks are quantized from an initialiser."""

@@ -10,6 +10,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from aqviz import theme
+from quantcore.results import complete
 
 ROW = 92
 OFFSET = 0.17  # calibration above the row's middle, held-out below
@@ -62,7 +63,7 @@ class EndsView:
 
 def view_ends(document: dict[str, Any] | None) -> EndsView:
     """The journeys of the finished runs of a document."""
-    runs = [run for run in (document or {}).get("runs", []) if run["complete"]]
+    runs = complete(document)
     inits = tuple(dict.fromkeys(run["init"] for run in runs))
     journeys = []
     for row, init in enumerate(inits):

@@ -13,6 +13,7 @@ from plotly.subplots import make_subplots
 
 from aqviz import theme
 from aqviz.recordings import experiment_of
+from quantcore.results import complete
 
 ROW = 74
 LETTERS = "ABCDEF"
@@ -68,7 +69,7 @@ def view_pins(documents: Mapping[str, dict[str, Any]]) -> PinsView:
     dots: list[Dot] = []
     first: dict[str, float] = {}
     for pin, document in enumerate(documents.values()):
-        runs = [run for run in document["runs"] if run["complete"]]
+        runs = complete(document)
         inits = list(dict.fromkeys(run["init"] for run in runs))
         for n, init in enumerate(inits):
             errors = tuple(_error(run) for run in runs if run["init"] == init)

@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from aqviz import theme
+from quantcore.results import complete
 
 HEIGHT = 340
 PANELS = ("rows, worst first", "groups of inputs, worst first", "weights")
@@ -60,7 +61,7 @@ class SpreadView:
 
 def view_spread(document: dict[str, Any] | None) -> SpreadView:
     """The spread of the error in the finished runs of a document."""
-    runs = [run for run in (document or {}).get("runs", []) if run["complete"]]
+    runs = complete(document)
     runs = [run for run in runs if all(run.get(name) for name in NEEDED)]
     inits = dict.fromkeys(run["init"] for run in runs)
     spreads = [_spread(init, [run for run in runs if run["init"] == init]) for init in inits]

@@ -14,6 +14,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from aqviz import theme
+from quantcore.results import complete
 
 HEIGHT = 330
 POINTS = 160  # ranks drawn at most; codebooks of 65,536 words are thinned evenly on the log axis
@@ -65,7 +66,7 @@ class UsageView:
 
 def view_usage(document: dict[str, Any] | None) -> UsageView:
     """Usage in the finished runs of a document."""
-    runs = [run for run in (document or {}).get("runs", []) if run["complete"]]
+    runs = complete(document)
     if not document or not runs:
         return UsageView((), 0, 0.0, "Codeword usage: no data.")
     books = len(runs[0]["usage"])

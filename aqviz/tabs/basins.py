@@ -18,7 +18,7 @@ from aqviz.figures.starts import draw_starts, view_starts
 from aqviz.tabs import study
 from aqviz.tabs.actions import Core
 from aqviz.tabs.cards import figure_card, html, intro, repeat_card
-from aqviz.tabs.choice import draw_choice, offer_layers
+from aqviz.tabs.choice import INITS, SEARCHES, draw_choice, offer_layers
 from aqviz.tabs.study import StudyView, draw_runner, find, wire_study
 from quantcore.errors import InputError
 from quantcore.experiment import Experiment
@@ -156,17 +156,15 @@ def _json(draw: Any, view: Any) -> str:
 
 def _controls(first: Basins) -> dict[str, Any]:
     """One component for each field of the state, in its order."""
-    inits = [(style.label, init) for init, style in theme.STYLES.items()]
-    searches = [(label, search) for search, label in theme.SEARCHES.items()]
     model, layer = draw_choice(VIEW, first.model, first.layer)
     scheme = gr.Textbox(first.scheme, label="Scheme", elem_id="basins-scheme")
     with gr.Row(elem_classes="pair wide"):
-        a = gr.Dropdown(inits, value=first.a, label="A begins with", min_width=120)
+        a = gr.Dropdown(INITS, value=first.a, label="A begins with", min_width=120)
         seed_a = gr.Number(first.seed_a, label="A's seed", min_width=60, precision=0)
     with gr.Row(elem_classes="pair wide"):
-        b = gr.Dropdown(inits, value=first.b, label="B begins with", min_width=120)
+        b = gr.Dropdown(INITS, value=first.b, label="B begins with", min_width=120)
         seed_b = gr.Number(first.seed_b, label="B's seed", min_width=60, precision=0)
-    search = gr.Dropdown(searches, value=first.search, label="Search, the same for both")
+    search = gr.Dropdown(SEARCHES, value=first.search, label="Search, the same for both")
     with gr.Row(elem_classes="pair three"):
         beam = gr.Number(first.beam, label="Beam (0: its own)", min_width=60, precision=0)
         sweeps = gr.Number(first.sweeps, label="Sweeps", min_width=60, precision=0)

@@ -1,22 +1,42 @@
-"""Which layer of which model: two controls that several tabs have."""
+"""What several tabs let one choose: model, layer, initialisers, search."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gradio as gr
 
+from aqviz import theme
 from aqviz.tabs.actions import Core
 from aqviz.tabs.links import QUIET, opening
 from quantcore.errors import QuantcoreError
+
+INITS = [(style.label, init) for init, style in theme.STYLES.items()]
+SEARCHES = [(label, search) for search, label in theme.SEARCHES.items()]
+
+
+def place_in(order: Sequence[str]) -> Callable[[str], int]:
+    """Sorts by a known order; what is unknown comes last, for others to refuse."""
+    return lambda name: order.index(name) if name in order else len(order)
+
+
+def draw_model(view: str, model: str) -> gr.Textbox:
+    """A model; the id begins with the view's name."""
+    return gr.Textbox(
+        model,
+        label="Model (a Hub id, folder, GGUF file; empty: the default)",
+        elem_id=f"{view}-model",
+    )
+
+
+def draw_inits(view: str, inits: Sequence[str]) -> gr.CheckboxGroup:
+    """Any of the initialisers; the id begins with the view's name."""
+    return gr.CheckboxGroup(INITS, value=list(inits), label="Initialisers", elem_id=f"{view}-inits")
 
 
 def draw_choice(view: str, model: str, layer: str) -> tuple[gr.Textbox, gr.Dropdown]:
     """Model and layer; ids begin with the view's name."""
     return (
-        gr.Textbox(
-            model,
-            label="Model (a Hub id, folder, GGUF file; empty: the default)",
-            elem_id=f"{view}-model",
-        ),
+        draw_model(view, model),
         gr.Dropdown(
             [layer], value=layer, label="Layer", allow_custom_value=True, elem_id=f"{view}-layer"
         ),

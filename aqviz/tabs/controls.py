@@ -6,15 +6,14 @@ from typing import Any
 
 import gradio as gr
 
-from aqviz import text, theme
+from aqviz import text
+from aqviz.tabs.choice import INITS, SEARCHES
 from aqviz.tabs.form import OWN, Form
 from aqviz.uploads import MIB
 from quantcore.blocks import LayerInfo
 from quantcore.weight import PRESETS
 
 BITS = [f"{bits:g}" for bits in PRESETS]
-INITS = [(style.label, init) for init, style in theme.STYLES.items()]
-SEARCHES = [(label, search) for search, label in theme.SEARCHES.items()]
 DEVICES = ["auto", "cpu", "cuda"]
 TEXTS = ["default", "wikitext2", "c4"]
 ADVANCED = (

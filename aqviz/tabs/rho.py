@@ -16,6 +16,7 @@ from aqviz.shapes import Choice, nearest, shape
 from aqviz.tabs import links, study
 from aqviz.tabs.actions import Core
 from aqviz.tabs.cards import figure_card, html, intro, repeat_card
+from aqviz.tabs.choice import SEARCHES
 from aqviz.tabs.tables import Anchor, sortable, table
 from aqviz.verdicts import SURVEY
 from quantcore import survey
@@ -24,7 +25,6 @@ from quantcore.experiment import Experiment
 from quantcore.weight import Scheme
 
 BLOCK = "model.layers.10"  # of the default model; its layers are the recorded ones
-SEARCHES = [(label, name) for name, label in theme.SEARCHES.items()]
 PICK = '<p class="note">Click a mark for the link that runs its layer and scheme.</p>'
 
 

@@ -17,7 +17,7 @@ from aqviz.permalink import MAX_SEEDS
 from aqviz.tabs import study
 from aqviz.tabs.actions import Core
 from aqviz.tabs.cards import figure_card, html, intro, repeat_card
-from aqviz.tabs.choice import draw_choice, offer_layers
+from aqviz.tabs.choice import SEARCHES, draw_choice, draw_inits, offer_layers, place_in
 from aqviz.tabs.study import StudyView, draw_runner, wire_study
 from aqviz.tabs.tables import sortable, table
 from quantcore.errors import InputError
@@ -79,8 +79,8 @@ class SearchState:
             model=self.model or None,
             layers=(self.layer,),
             schemes=(Scheme.parse(self.scheme),),
-            inits=tuple(sorted(self.inits, key=_place(INITIALISERS))),
-            searches=tuple(sorted(self.searches, key=_place(tuple(theme.SEARCHES)))),
+            inits=tuple(sorted(self.inits, key=place_in(INITIALISERS))),
+            searches=tuple(sorted(self.searches, key=place_in(tuple(theme.SEARCHES)))),
             beams=tuple(sorted(self.beams)),
             seeds=permalink.consecutive(0, self.seeds),
             sweeps=self.sweeps,
@@ -103,7 +103,7 @@ def draw_search(core: Core) -> None:
             cost = figure_card("frontier", frontier)
             with gr.Column(elem_classes="card"):
                 shown = gr.Radio(
-                    _searches(),
+                    SEARCHES,
                     value=state.shown,
                     label="Search of the grid",
                     elem_id="search-shown",
@@ -177,15 +177,6 @@ def _moved(ratio: Ratio) -> str:
     return f"{ratio} ({SIDES[ratio.side]})"
 
 
-def _place(order: tuple[str, ...]) -> Any:
-    """Sorts by a known order; what is unknown comes last, for others to refuse."""
-    return lambda name: order.index(name) if name in order else len(order)
-
-
-def _searches() -> list[tuple[str, str]]:
-    return [(label, name) for name, label in theme.SEARCHES.items()]
-
-
 def _controls(first: SearchState) -> list[Any]:
     """One component for each field of the state but the last, in its order."""
     model, layer = draw_choice(VIEW, first.model, first.layer)
@@ -195,14 +186,9 @@ def _controls(first: SearchState) -> list[Any]:
         info="codebooks x bits a code, g weights a group: 2x8g8",
         elem_id="search-scheme",
     )
-    inits = gr.CheckboxGroup(
-        [(style.label, init) for init, style in theme.STYLES.items()],
-        value=list(first.inits),
-        label="Initialisers",
-        elem_id="search-inits",
-    )
+    inits = draw_inits(VIEW, first.inits)
     searches = gr.CheckboxGroup(
-        _searches(), value=list(first.searches), label="Searches", elem_id="search-searches"
+        SEARCHES, value=list(first.searches), label="Searches", elem_id="search-searches"
     )
     beams = gr.CheckboxGroup(
         list(WIDTHS), value=list(first.beams), label="Beams", elem_id="search-beams"

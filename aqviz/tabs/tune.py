@@ -14,11 +14,13 @@ from aqviz.figures.tuning import draw_tuning, view_tuning
 from aqviz.tabs import perplexity_panels, study
 from aqviz.tabs.actions import Core
 from aqviz.tabs.cards import figure_card, html, intro, repeat_card
+from aqviz.tabs.choice import SEARCHES, draw_inits, draw_model, place_in
 from aqviz.tabs.study import StudyView, draw_runner, wire_study
 from aqviz.tabs.tables import sortable, table
 from quantcore.blocks import parse_numbers
 from quantcore.errors import InputError
 from quantcore.init import INITIALISERS
+from quantcore.results import complete
 from quantcore.trial import Trial
 from quantcore.weight import Scheme
 
@@ -81,7 +83,7 @@ class TuneState:
             model=self.model or None,
             blocks=parse_numbers(self.blocks),
             scheme=Scheme.parse(self.scheme),
-            inits=tuple(sorted(self.inits, key=_place)),
+            inits=tuple(sorted(self.inits, key=place_in(INITIALISERS))),
             search=self.search,
             seconds=self.seconds,
             steps=self.steps or None,
@@ -133,7 +135,7 @@ def show(state: TuneState, document: Document | None) -> Sequence[Any]:
 
 def verdict(document: Document | None) -> str:
     """Which initialiser ended lower, and by how much, before tuning and after."""
-    whole = [run for run in _runs(document) if run["complete"]]
+    whole = complete(document)
     if not whole:
         return "What tuning makes of each start is said here when the first one is done."
     if len(whole) == 1:
@@ -214,18 +216,9 @@ def _block_errors(run: Document) -> list[float | None]:
     return [sum(errors) / len(errors)] if errors else [None]
 
 
-def _place(init: str) -> int:
-    """Sorts by the known order; what is unknown comes last, for the study to refuse."""
-    return INITIALISERS.index(init) if init in INITIALISERS else len(INITIALISERS)
-
-
 def _controls(first: TuneState) -> list[Any]:
     """One component for each field of the state, in its order."""
-    model = gr.Textbox(
-        first.model,
-        label="Model (a Hub id, folder, GGUF file; empty: the default)",
-        elem_id="tune-model",
-    )
+    model = draw_model(VIEW, first.model)
     with gr.Row(elem_classes="pair"):
         blocks = gr.Textbox(
             first.blocks, label="Blocks (10 or 0-3)", min_width=120, elem_id="tune-blocks"
@@ -233,14 +226,9 @@ def _controls(first: TuneState) -> list[Any]:
         scheme = gr.Textbox(
             first.scheme, label="Scheme (2x8g8)", min_width=120, elem_id="tune-scheme"
         )
-    inits = gr.CheckboxGroup(
-        [(style.label, init) for init, style in theme.STYLES.items()],
-        value=list(first.inits),
-        label="Initialisers",
-        elem_id="tune-inits",
-    )
+    inits = draw_inits(VIEW, first.inits)
     search = gr.Dropdown(
-        [(label, name) for name, label in theme.SEARCHES.items()],
+        SEARCHES,
         value=first.search,
         label="Search, the same for all",
         elem_id="tune-search",

@@ -14,6 +14,7 @@ from rich.progress import Progress as Bar
 
 from quantcore import results
 from quantcore.errors import InputError
+from quantcore.init import INITIALISERS
 from quantcore.progress import Observe, Progress
 from quantcore.results import Document
 from quantcore.search import DEFAULT_WIDTHS, SEARCHES
@@ -46,6 +47,12 @@ Beam = Annotated[
     typer.Option(
         help="Hypotheses the search keeps for each row; if left out, "
         f"{DEFAULT_WIDTHS['beam']} for beam and {DEFAULT_WIDTHS['descent']} for the others."
+    ),
+]
+Inits = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--init", help=f"{', '.join(INITIALISERS)}; repeatable, greedy and oa-em if left out."
     ),
 ]
 JsonFile = Annotated[

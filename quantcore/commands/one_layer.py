@@ -13,7 +13,6 @@ from quantcore import files
 from quantcore.commands import console
 from quantcore.errors import InputError
 from quantcore.experiment import Experiment
-from quantcore.init import INITIALISERS
 from quantcore.progress import Observe
 from quantcore.results import Document
 from quantcore.search import SearchConfig
@@ -37,10 +36,7 @@ def experiment(
     ] = None,
     bits: Annotated[int | None, typer.Option(help="Bits of one code, 1 to 16.")] = None,
     group: Annotated[int | None, typer.Option(help="Weights encoded together.")] = None,
-    init: Annotated[
-        list[str] | None,
-        typer.Option(help=f"{', '.join(INITIALISERS)}; repeatable, greedy and oa-em if left out."),
-    ] = None,
+    init: console.Inits = None,
     search: console.Search = Experiment.search,
     beam: console.Beam = Experiment.beam,
     sweeps: console.Sweeps = Experiment.sweeps,

@@ -15,7 +15,6 @@ from quantcore.commands import console, one_layer
 from quantcore.commands.one_layer import number
 from quantcore.errors import InputError
 from quantcore.grid import Plan, Survey
-from quantcore.init import INITIALISERS
 from quantcore.results import Document
 from quantcore.weight import Scheme
 
@@ -43,10 +42,7 @@ def survey(
     scheme: Annotated[
         list[str] | None, typer.Option(help="Such as 2x8g8, which is used if left out; repeatable.")
     ] = None,
-    init: Annotated[
-        list[str] | None,
-        typer.Option(help=f"{', '.join(INITIALISERS)}; repeatable, greedy and oa-em if left out."),
-    ] = None,
+    init: console.Inits = None,
     facts: Annotated[
         bool, typer.Option("--facts", help="No runs, only what the layers are like.")
     ] = False,

@@ -9,7 +9,6 @@ from quantcore import trial as trials
 from quantcore.blocks import parse_numbers
 from quantcore.commands import console, one_layer
 from quantcore.commands.one_layer import number
-from quantcore.init import INITIALISERS
 from quantcore.results import Document
 from quantcore.trial import Trial
 from quantcore.weight import Scheme
@@ -23,10 +22,7 @@ def trial(
     scheme: Annotated[
         str, typer.Option(help="Of all their layers: codebooks x bits, g group.")
     ] = str(Trial().scheme).replace(" ", ""),
-    init: Annotated[
-        list[str] | None,
-        typer.Option(help=f"{', '.join(INITIALISERS)}; repeatable, greedy and oa-em if left out."),
-    ] = None,
+    init: console.Inits = None,
     search: console.Search = Trial.search,
     beam: console.Beam = Trial.beam,
     sweeps: console.Sweeps = Trial.sweeps,

@@ -61,3 +61,10 @@ def test_nan_is_no_json(tmp_path):
     with pytest.raises(ValueError, match="Out of range float"):
         files.write_json(tmp_path / "one.json", {"a": float("nan")})
     assert not list(tmp_path.iterdir())
+
+
+def test_a_digest_names_facts_in_any_order():
+    assert files.digest({"b": [1, None], "a": "x"}) == files.digest({"a": "x", "b": [1, None]})
+    assert files.digest({"a": "x"}) != files.digest({"a": "y"})
+    # echo -n '["starts", 0.5]' | sha256sum
+    assert files.digest(["starts", 0.5]) == "b7e5ee33180f99a7"
