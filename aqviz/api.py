@@ -17,6 +17,7 @@ from pydantic import ConfigDict, ValidationError, validate_call
 from aqviz import permalink, recordings, report
 from aqviz.jobs import Job
 from aqviz.tabs.actions import Core
+from aqviz.tabs.visitors import visitor
 from quantcore.errors import InputError, SourceError
 from quantcore.experiment import Experiment
 from quantcore.weight import Scheme
@@ -99,7 +100,7 @@ class Api:
             query["beam"] = str(beam)
         if initialisers is not None:
             query["inits"] = ",".join(initialisers)
-        return self._told(self._core.store.submit(self._checked(query)))
+        return self._told(self._core.store.submit(self._checked(query), visitor()))
 
     def job(self, job_id: str) -> dict[str, Any]:
         """How far a job is, what it found in one sentence, and its whole document so far.
@@ -115,7 +116,7 @@ class Api:
         Args:
             job_id: From race.
         """
-        self._core.store.cancel(self._job(job_id).id)
+        self._core.store.cancel(self._job(job_id).id, visitor())
         return self._told(self._job(job_id))
 
     def recordings(self) -> list[dict[str, Any]]:
@@ -154,10 +155,12 @@ class Api:
         return job
 
     def _told(self, job: Job, whole: bool = False) -> dict[str, Any]:
+        place = self._core.store.place(job)
         told: dict[str, Any] = {
             "id": job.id,
             "state": str(job.state),
-            "ahead": self._core.store.ahead(job),
+            "ahead": place.ahead,
+            "wait": place.seconds,
             "progress": job.progress._asdict() if job.progress else None,
             "error": job.error,
         }

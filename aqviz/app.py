@@ -13,6 +13,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import api as publish
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -20,8 +21,11 @@ from starlette.routing import Route
 from aqviz import metrics, recordings
 from aqviz.api import Api
 from aqviz.engine import Document, Engine
-from aqviz.jobs import JobStore
+from aqviz.gate import limited
+from aqviz.limits import Limits
 from aqviz.plot_host import script_route
+from aqviz.serving import Serving
+from aqviz.store import JobStore
 from aqviz.tabs.actions import Core
 from aqviz.tabs.basins import draw_basins
 from aqviz.tabs.bundles import AbsentError, zip_of
@@ -35,7 +39,8 @@ from aqviz.tabs.race import draw_race
 from aqviz.tabs.rho import draw_rho
 from aqviz.tabs.search import draw_search
 from aqviz.tabs.tune import draw_tune
-from quantcore import machine
+from aqviz.uploads import Uploads
+from aqviz.worker import runner
 from quantcore.errors import InputError, QuantcoreError
 
 HERE = Path(__file__).parent
@@ -104,11 +109,23 @@ THEME.set(
 )
 
 
-def make_core(engine: Engine | None = None, folder: Path | None = None) -> Core:
-    """The engine, the jobs of this machine and the recorded run."""
-    engine = engine or Engine()
-    store = JobStore(folder or machine.cache_dir() / "jobs", engine)
-    core = Core(engine, store, recordings.read())
+def make_core(
+    engine: Engine | None = None, folder: Path | None = None, limits: Limits | None = None
+) -> Core:
+    """The engine, the jobs of this machine and the recorded run.
+
+    Args:
+        engine: What runs; None makes it in a process of its own.
+        folder: Of the jobs; None is where the environment says.
+        limits: What is allowed; None is what the environment says.
+
+    Raises:
+        InputError: a setting of the environment is wrong.
+    """
+    limits = limits or Limits.here()
+    engine = limited(engine or Engine(run=runner()), limits)
+    store = JobStore(folder or limits.folder("jobs"), engine, limits)
+    core = Core(engine, store, recordings.read(), uploads=Uploads.here(limits), limits=limits)
     core.warm_up()
     return core
 
@@ -168,7 +185,10 @@ def serve(demo: gr.Blocks, core: Core, **launch: Any) -> Any:
         enable_monitoring=False,
         show_error=False,
         max_file_size=core.uploads.largest,
-        app_kwargs={"routes": [script_route(), results_route(core), zip_route(core)]},
+        app_kwargs={
+            "routes": [script_route(), results_route(core), zip_route(core)],
+            "middleware": [Middleware(Serving, public=core.limits.public)],
+        },
         **launch,
     )
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+import torch
+
 from aqviz.uploads import Uploads
 from quantcore import experiment, landscape, sources, starts, survey, trial
 from quantcore.blocks import LayerInfo
@@ -51,16 +53,56 @@ def run(config: Any, observe: Observe, previous: Document | None) -> Document:
 
 
 def seconds(config: Any) -> float:
-    """Expected seconds of a study other than an experiment."""
+    """Expected seconds of a study."""
     if isinstance(config, Survey):
         return survey.estimate(config)
     if isinstance(config, Trial):
         return trial.estimate(config)
-    one: Experiment = config.experiment
-    layer = experiment.layers(one.model).get(one.layer)
-    if layer is None:
-        raise SourceError(f"this model has no layer {one.layer}; choose another one")
-    return float(STUDIES[kind_of(config)][1].estimate(config, layer.out, layer.columns))
+    (shape,) = shapes(config, experiment.layers).values()
+    return float(STUDIES[kind_of(config)][1].estimate(config, *shape))
+
+
+def shapes(
+    config: Any, layers_of: Callable[[str | None], dict[str, LayerInfo]]
+) -> dict[str, tuple[int, int]]:
+    """Rows and columns of every layer that a study quantizes, by name.
+
+    Args:
+        config: The study's.
+        layers_of: A model's name -> its layers.
+
+    Raises:
+        SourceError: there is no such model, file or layer.
+    """
+    one = getattr(config, "experiment", config)
+    problem = getattr(one, "problem", None)
+    if problem is not None:
+        there = Uploads.here().open(problem).layers
+    else:
+        there = {name: (at.out, at.columns) for name, at in layers_of(one.model).items()}
+    if isinstance(config, Trial):
+        return there  # of some blocks; no layer of the others has another shape
+    named = config.layers or tuple(there) if isinstance(config, Survey) else (one.layer,)
+    home = f"the file {problem}" if problem is not None else "this model"
+    for name in named:
+        if name not in there:
+            raise SourceError(f"{home} has no layer {name}; choose another one")
+    return {name: there[name] for name in named}
+
+
+def unexpected(error: Exception) -> str:
+    """What the reader is told of an error that nobody foresaw."""
+    words = str(error).lower()
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "allocate memory" in words:
+        return (
+            "There was not enough memory for this run; choose a smaller layer or fewer codebooks, "
+            "or try when less is running."
+        )
+    return f"Something unexpected happened ({type(error).__name__}); the details are in the log."
+
+
+def anything(_config: Any) -> None:
+    """Admits every study, and does not know how long it takes."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +112,11 @@ class Engine:
     Attributes:
         run: A study's config, an observer and what an earlier try left -> the finished document.
         estimate: An experiment and its layer's shape -> seconds it will take here.
-        seconds: The config of another study -> seconds it will take here.
+        seconds: The config of any study -> seconds it will take here.
         layers: A model's name -> its linear layers.
         models: The models to offer.
+        admit: The config of any study -> seconds it will take here, None where that is not known;
+            refuses what is not run here with an InputError.
     """
 
     run: Callable[[Any, Observe, Document | None], Document] = run
@@ -80,3 +124,4 @@ class Engine:
     seconds: Callable[[Any], float] = seconds
     layers: Callable[[str | None], dict[str, LayerInfo]] = experiment.layers
     models: Callable[[], list[str]] = known_models
+    admit: Callable[[Any], float | None] = anything

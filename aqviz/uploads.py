@@ -20,11 +20,11 @@ from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 
-from quantcore import files, machine, problems
+from aqviz.limits import Limits
+from aqviz.retention import MIB, make_room
+from quantcore import files, problems
 from quantcore.errors import InputError, SourceError
 
-MIB = 1 << 20
-LARGEST = 64  # MiB, where AQVIZ_LARGEST_UPLOAD does not say otherwise
 HEADER = 1 << 17  # bytes; three tensors of a layer take about 300
 KEPT = 32  # files
 KEPT_BYTES = 8  # times the largest file
@@ -62,20 +62,14 @@ class Uploads:
         self._one = threading.Lock()
 
     @classmethod
-    def here(cls) -> "Uploads":
+    def here(cls, limits: Limits | None = None) -> "Uploads":
         """Those of this machine.
 
         Raises:
-            InputError: AQVIZ_LARGEST_UPLOAD, the largest file in MiB, is no positive number.
+            InputError: a setting of the environment is wrong.
         """
-        named = os.environ.get("AQVIZ_LARGEST_UPLOAD", str(LARGEST))
-        try:
-            largest = float(named)
-        except ValueError:
-            largest = math.nan
-        if not 0 < largest < math.inf:
-            raise InputError(f"AQVIZ_LARGEST_UPLOAD must be MiB, a number above 0, got {named!r}")
-        return cls(machine.cache_dir() / "uploads", int(largest * MIB))
+        limits = limits or Limits.here()
+        return cls(limits.folder("uploads"), int(limits.largest_upload * MIB))
 
     def keep(self, path: Path) -> Upload:
         """Check a file and keep a copy of it.
@@ -136,16 +130,9 @@ class Uploads:
             raise InputError(
                 f"the file {path.name} cannot be kept here ({error.strerror}); try again later"
             ) from None
-        self._make_room(file)
-
-    def _make_room(self, newest: Path) -> None:
-        """Remove what was not used for longest, as far as there is too much."""
-        others = {file: file.stat() for file in self._folder.glob("upload-*") if file != newest}
-        room, places = KEPT_BYTES * self.largest - newest.stat().st_size, KEPT - 1
-        for file in sorted(others, key=lambda one: others[one].st_mtime_ns, reverse=True):
-            room, places = room - others[file].st_size, places - 1
-            if room < 0 or places < 0:
-                file.unlink(missing_ok=True)
+        others = set(self._folder.glob("upload-*")) - {file}
+        room = float(KEPT_BYTES * self.largest - file.stat().st_size)
+        make_room(others, KEPT - 1.0, room, math.inf)
 
 
 def checked(name: str) -> str:

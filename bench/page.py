@@ -149,7 +149,7 @@ def turn(page: Page, lesson: int, dial: Any) -> None:
 
 def runs(page: Page, address: str, meter: Meter) -> None:
     """A comparison of a small layer, its cancelling, its coming back."""
-    wait_for(lambda: prepared(page, address))
+    prepare(page, address)
     meter.time(
         "greedy against OA-EM on k_proj, everything measured anew",
         lambda: run_to(page, "done"),
@@ -171,11 +171,11 @@ def runs(page: Page, address: str, meter: Meter) -> None:
     meter.time("cancel of a running search", lambda: cancel(page), "< 1 s")
 
 
-def prepared(page: Page, address: str) -> bool:
-    """Whether the small layer can be run at once."""
+def prepare(page: Page, address: str) -> None:
+    """Choose the small layer and wait until the program knows how long it will take."""
     page.goto(f"{address}/?v=1&view=race&{SMALL}")
-    page.wait_for_function("window.aqvizAsked === ''")
-    return "k_proj" in page.inner_text("#facts") or "about" in page.inner_text("#facts")
+    told = "(document.querySelector('#facts')?.innerText ?? '')"
+    page.wait_for_function(f"{told}.includes('estimate') && !{told}.includes('…')")
 
 
 def state(page: Page, name: str) -> None:

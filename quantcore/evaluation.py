@@ -20,7 +20,7 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from quantcore import compare, corpora, entries, files, machine, sources
+from quantcore import compare, corpora, entries, files, machine, results, sources
 from quantcore import estimate as estimates
 from quantcore.errors import InputError
 from quantcore.problems import TextConfig
@@ -71,7 +71,7 @@ class Evaluation:
     def key(self) -> str:
         """A name for what is measured: other candidates of the same settings have the same key."""
         settings = {name: value for name, value in asdict(self).items() if name != "candidates"}
-        facts = [settings, machine.versions()["aqviz"]]
+        facts = [settings, results.NUMBERS]
         return files.digest(facts)
 
 

@@ -93,7 +93,7 @@ class Experiment:
     def key(self) -> str:
         """A name for the result: the same settings and version give the same key."""
         # the width named or left to the search, it is one run
-        facts = [asdict(self) | {"beam": self.width}, machine.versions()["aqviz"]]
+        facts = [asdict(self) | {"beam": self.width}, results.NUMBERS]
         return files.digest(facts)
 
     @property

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from quantcore import estimate, files, machine, problems, sources, study
+from quantcore import estimate, files, machine, problems, results, sources, study
 from quantcore.blocks import LayerInfo, layer_info
 from quantcore.errors import InputError, SchemeError, SourceError
 from quantcore.init import InitConfig
@@ -124,7 +124,7 @@ class Survey:
         """A name for the result: the same settings and version give the same key."""
         # widths named or left to the searches, they are the same runs
         settings = asdict(self) | {"beams": None, "searches": self.widths}
-        facts = ["survey", settings, machine.versions()["aqviz"]]
+        facts = ["survey", settings, results.NUMBERS]
         return files.digest(facts)
 
     @property

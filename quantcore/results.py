@@ -17,6 +17,7 @@ from quantcore.objective import LayerProblem
 from quantcore.weight import AdditiveWeight, Scheme
 
 Document = dict[str, Any]
+NUMBERS = "0.1.0"  # the version since which the same settings give the same numbers
 
 
 def begin(key: str, layer: str, config: Document) -> Document:

@@ -107,7 +107,7 @@ class Trial:
         facts = asdict(self) | {"beam": width}
         if self.steps is not None:
             del facts["seconds"]
-        named = [KIND, facts, machine.versions()["aqviz"]]
+        named = [KIND, facts, results.NUMBERS]
         return files.digest(named)
 
     def quantizing(self, init: str) -> ModelConfig:

@@ -13,9 +13,12 @@ from typing import Any
 
 from aqviz import permalink, recordings
 from aqviz.engine import Document, Engine, kind_of
-from aqviz.jobs import Job, JobStore
+from aqviz.jobs import Job
+from aqviz.limits import Limits
+from aqviz.store import JobStore
 from aqviz.tabs import panels
 from aqviz.tabs.form import Form
+from aqviz.tabs.visitors import visitor
 from aqviz.uploads import Uploads
 from quantcore.blocks import LayerInfo
 from quantcore.errors import QuantcoreError, SourceError
@@ -29,13 +32,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Core:
-    """The engine, the jobs, the recorded run, files of visitors; `ready` is set when it is warm."""
+    """What the page works with.
+
+    Attributes:
+        engine: What runs.
+        store: The jobs.
+        recording: The recorded run of the first page.
+        ready: Set when the default model is prepared and this machine measured.
+        uploads: Files of visitors.
+        limits: What is allowed here.
+    """
 
     engine: Engine
     store: JobStore
     recording: Document | None
     ready: threading.Event = field(default_factory=threading.Event)
     uploads: Uploads = field(default_factory=Uploads.here)
+    limits: Limits = field(default_factory=Limits)
 
     def layers(self, model: str | None, upload: str | None = None) -> dict[str, LayerInfo]:
         """The layers of a model, or of a kept file; waits for the preparation."""
@@ -115,13 +128,13 @@ def start(core: Core, form: Form) -> Job:
     Raises:
         QuantcoreError: it cannot be run.
     """
-    return core.store.submit(form.experiment(core.layers(form.model, form.upload)))
+    return core.store.submit(form.experiment(core.layers(form.model, form.upload)), visitor())
 
 
 def resume(core: Core, job_id: str) -> Job | None:
     """Let a job that ended early go on."""
     job = core.store.get(job_id)
-    return core.store.submit(job.config) if job else None
+    return core.store.submit(job.config, visitor()) if job else None
 
 
 def visit(core: Core, query: Mapping[str, str]) -> tuple[str, Form | None, Job | None]:

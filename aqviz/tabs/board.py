@@ -41,7 +41,7 @@ def board_values(core: Core, job: Job | None) -> list[Any]:
     if job is None:
         return [*kept, "", -1, gr.skip(), *[gr.update(visible=False)] * 2, gr.Timer(active=False)]
     return [
-        *show_job(job, core.store.ahead(job)),
+        *show_job(job, core.store.place(job)),
         job.id,
         job.version,
         permalink.to_query(job.config, job.id),

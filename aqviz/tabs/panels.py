@@ -7,9 +7,14 @@ from typing import Any
 from aqviz import report, theme
 from aqviz.jobs import Job, State
 from aqviz.recordings import experiment_of
+from aqviz.store import Place
 from aqviz.uploads import FILE
 from quantcore.experiment import Experiment
 
+UNKEPT = (
+    "It could not be written to this server's disk, so it is lost when the program ends: download "
+    "it now."
+)
 RULER = (-3.0, 3.0)  # log10 of the rho that the ruler spans
 SHAPES = {
     "circle": '<circle cx="7" cy="7" r="5"/>',
@@ -43,11 +48,12 @@ def alert(words: str) -> str:
     return f'<p class="alert" role="alert">{escape(words[0].upper() + words[1:])}</p>'
 
 
-def status(job: Job, ahead: int) -> str:
+def status(job: Job, place: Place) -> str:
     """Where a job is: phase, count, share and time left while it runs."""
     if job.state is State.QUEUED:
-        words = f"Waiting: {ahead} {'run is' if ahead == 1 else 'runs are'} before this one."
-        return _status("queued", words, "")
+        words = f"Waiting: {place.ahead} {'run is' if place.ahead == 1 else 'runs are'} before it."
+        wait = "" if place.seconds is None else f"It begins in about {duration(place.seconds)}."
+        return _status("queued", words, wait)
     if job.state is State.RUNNING:
         return _running(job)
     words = {
@@ -56,6 +62,8 @@ def status(job: Job, ahead: int) -> str:
         State.FAILED: job.error or "Failed",
         State.INTERRUPTED: "The program was restarted meanwhile; what was finished is kept below.",
     }[job.state]
+    if not job.kept:
+        words += f" {UNKEPT}"
     return _status(job.state, words, provenance(job.document))
 
 
@@ -203,6 +211,7 @@ def _running(job: Job) -> str:
         count = count.replace("runs", f"of {len(job.config.inits) * len(job.config.seeds)} runs")
     left = "" if progress.eta is None else f", {_left(progress.eta)}"
     words = f"{progress.stage}: {share:.0%}{left}".replace("%", " %")
+    count += "" if job.kept else f". {UNKEPT}"
     bar = (
         f'<div class="bar" role="progressbar" aria-label="progress of the run" aria-valuemin="0" '
         f'aria-valuemax="100" aria-valuenow="{100 * share:.0f}" aria-valuetext="{escape(words)}">'

@@ -22,6 +22,7 @@ from aqviz.tabs.form import OWN, Form
 from aqviz.tabs.links import ASKED, QUIET, asked_of, keep_address, opening
 from aqviz.tabs.pins import draw_pinned
 from aqviz.tabs.show import show_recording
+from aqviz.tabs.study import stopping
 from quantcore.errors import QuantcoreError
 from quantcore.search import SearchConfig
 
@@ -109,9 +110,8 @@ def _wire_board(core: Core, controls: Controls, board: Board) -> list[Any]:
         job = core.store.get(job_id)
         return gr.skip() if job and job.version == seen else board_values(core, job)
 
-    def stop(job_id: str) -> Any:
-        core.store.cancel(job_id)
-        return gr.update(value="Stopping", interactive=False)
+    def stop(job_id: str) -> list[Any]:
+        return stopping(core, job_id)
 
     def patience() -> str:
         return "" if core.ready.is_set() else panels.alert(PREPARING)
@@ -119,7 +119,7 @@ def _wire_board(core: Core, controls: Controls, board: Board) -> list[Any]:
     asked = controls.run.click(patience, None, controls.alert, **QUIET)
     begun = asked.then(begin, controls.inputs(), outputs, **QUIET)
     resumed = board.resume.click(go_on, board.job, outputs, **QUIET)
-    board.cancel.click(stop, board.job, board.cancel, **QUIET)
+    board.cancel.click(stop, board.job, [controls.alert, board.cancel], **QUIET)
     board.timer.tick(poll, [board.job, board.seen], board.outputs(), **QUIET)
     return [begun, resumed]
 

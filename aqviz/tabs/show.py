@@ -13,6 +13,7 @@ from aqviz.figures.trace import draw_trace, view_trace
 from aqviz.figures.usage import draw_usage, view_usage
 from aqviz.jobs import Job
 from aqviz.recordings import FIRST, experiment_of, named
+from aqviz.store import Place
 from aqviz.tabs import panels
 from quantcore.experiment import Experiment
 
@@ -33,10 +34,10 @@ class Shown(NamedTuple):
     python: str
 
 
-def show_job(job: Job, ahead: int) -> Shown:
+def show_job(job: Job, place: Place) -> Shown:
     """What is known of a job."""
     return _shown(
-        panels.status(job, ahead),
+        panels.status(job, place),
         job.document,
         job.state,
         named(job.config, job.document),

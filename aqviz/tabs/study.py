@@ -17,6 +17,7 @@ from aqviz.tabs import links, panels
 from aqviz.tabs.actions import Core
 from aqviz.tabs.cards import html
 from aqviz.tabs.links import QUIET
+from aqviz.tabs.visitors import visitor
 from quantcore.errors import QuantcoreError
 
 POLL = 0.5  # seconds between two looks at a running job
@@ -98,6 +99,15 @@ def values(core: Core, view: StudyView, state: Any) -> list[Any]:
     ]
 
 
+def stopping(core: Core, job_id: str) -> list[Any]:
+    """Ask a job to stop: the alert and the button Cancel."""
+    try:
+        core.store.cancel(job_id, visitor())
+    except QuantcoreError as error:
+        return [panels.alert(str(error)), gr.skip()]
+    return ["", gr.update(value="Stopping", interactive=False)]
+
+
 @dataclass(frozen=True)
 class Study:
     """What the events of a study's view do."""
@@ -110,7 +120,7 @@ class Study:
         """Run what the controls say."""
         try:
             state = self._state(given)
-            self.core.store.submit(self.view.config(state))
+            self.core.store.submit(self.view.config(state), visitor())
             return ["", *values(self.core, self.view, state)]
         except QuantcoreError as error:
             return [panels.alert(str(error)), *[gr.skip()] * (len(Runner.HELD) + self.drawn)]
@@ -131,10 +141,8 @@ class Study:
         try:
             job = self.core.store.find(self.view.config(self._state(given)))
         except QuantcoreError:  # a control was emptied meanwhile
-            return gr.skip()
-        if job is not None:
-            self.core.store.cancel(job.id)
-        return gr.update(value="Stopping", interactive=False)
+            return [gr.skip(), gr.skip()]
+        return stopping(self.core, job.id if job else "")
 
     def _state(self, given: tuple[Any, ...]) -> Any:
         return permalink.from_values(self.view.kind, given)
@@ -157,7 +165,7 @@ def wire_study(
 
     links.wire(view.name, view.kind, controls, show, outputs, link, grows=True)
     runner.run.click(study.begin, inputs, outputs, **QUIET)
-    runner.cancel.click(study.stop, inputs, runner.cancel, **QUIET)
+    runner.cancel.click(study.stop, inputs, [runner.alert, runner.cancel], **QUIET)
     runner.timer.tick(study.follow, [runner.seen, *inputs], outputs[1:], **QUIET)
 
 
@@ -168,7 +176,7 @@ def _seen(job: Job | None, config: Any) -> str:
 
 def _status(core: Core, config: Any, job: Job | None, document: Document | None) -> str:
     if job is not None:
-        return panels.status(job, core.store.ahead(job))
+        return panels.status(job, core.store.place(job))
     if document is not None:
         return panels.recorded(document)
     return panels.idle(_expected(core, config))

@@ -188,6 +188,7 @@ def engine(pause: float = 0.0) -> Engine:
         run=FakeRun(pause),
         estimate=lambda config, out, columns: 1e-4 * out * columns / 100 * len(config.inits),
         layers=layers,
+        seconds=lambda config: 1.0,
         models=lambda: ["SmolLM2-135M (packaged)"],
     )
 

@@ -14,7 +14,7 @@ import grounds
 import pandas as pd
 import pytest
 import trials
-from documents import document, experiment
+from documents import document, engine, experiment
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from test_bundle import check, execute
@@ -209,7 +209,7 @@ def test_the_link_follows_the_state_and_what_is_known_of_it(kept, monkeypatch):
     state = SearchState(beams=(1, 2), shown="feedback-descent")
     view = study.StudyView("search", SearchState, lambda state: state.survey, search.show)
     assert study.values(kept, view, state)[-1] == ""
-    fake = replace(kept.engine, run=lambda config, *_: grids.survey(config))
+    fake = replace(engine(), run=lambda config, *_: grids.survey(config))
     monkeypatch.setattr(kept.store, "_engine", fake)
     done(kept, state.survey)
     query = address(study.values(kept, view, state)[-1])
@@ -279,7 +279,7 @@ def test_a_job_is_named_by_its_id_and_its_experiment(kept):
 
 
 def test_a_job_of_another_view_is_no_race(kept, ask, monkeypatch):
-    fake = replace(kept.engine, run=lambda config, *_: grids.survey(config))
+    fake = replace(engine(), run=lambda config, *_: grids.survey(config))
     monkeypatch.setattr(kept.store, "_engine", fake)
     job = done(kept, SearchState(beams=(1, 2)).survey)
     assert ask(f"view=race&job={job}").status_code == 404

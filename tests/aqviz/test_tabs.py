@@ -6,6 +6,7 @@ from documents import LAYER, document, experiment, layers
 
 from aqviz import permalink, theme
 from aqviz.jobs import Job, State
+from aqviz.store import Place
 from aqviz.tabs import panels
 from aqviz.tabs.actions import check, first_facts, resume, start, visit
 from aqviz.tabs.controls import blocks_of, projections_of
@@ -20,6 +21,7 @@ from quantcore.search import DEFAULT_WIDTHS, SEARCHES
 from quantcore.weight import Scheme
 
 FORM = Form.of(experiment(), layers(None))
+FIRST = Place(0, 0.0)
 
 
 def query(config, job=None) -> dict[str, str]:
@@ -155,27 +157,29 @@ def job(**changes) -> Job:
 
 def test_a_running_job_says_phase_count_and_time_left():
     progress = Progress("oa-em, seed 0: beam search", 30.0, 120.0, 42.0)
-    status = panels.status(job(state=State.RUNNING, progress=progress), 0)
+    status = panels.status(job(state=State.RUNNING, progress=progress), FIRST)
     assert "oa-em, seed 0: beam search: 25 %, about 42 s left" in status
     assert "2 of 2 runs finished" in status
     assert 'aria-valuenow="25"' in status
 
 
 def test_a_waiting_job_says_how_many_are_before_it():
-    assert "1 run is before this one" in panels.status(job(), 1)
-    assert "3 runs are before this one" in panels.status(job(), 3)
+    assert "1 run is before it" in panels.status(job(), Place(1, None))
+    told = panels.status(job(), Place(3, 95.0))
+    assert "3 runs are before it" in told
+    assert "begins in about 2 min" in told
 
 
 @pytest.mark.parametrize("state", list(State))
 def test_every_state_of_a_job_is_shown(state):
-    shown = show_job(job(state=state, error="it failed"), 0)
+    shown = show_job(job(state=state, error="it failed"), FIRST)
     assert state in shown.status
     assert all(isinstance(value, str) and value for value in shown)
 
 
 def test_words_from_others_cannot_become_markup():
     made = document() | {"layer": "<script>", "model": {"note": "<img src=x>"}}
-    shown = show_job(Job("i", "k", experiment(), State.FAILED, document=made, error="<b>"), 0)
+    shown = show_job(Job("i", "k", experiment(), State.FAILED, document=made, error="<b>"), FIRST)
     assert "<script>" not in shown.headline
     assert "<img" not in shown.status
     assert "<b>" not in shown.status
@@ -192,8 +196,10 @@ def test_a_recording_says_that_it_is_one_with_date_machine_model_and_text():
 
 def test_the_command_names_the_model_that_the_default_stood_for():
     assert "--model SmolLM2-135M --layer" in show_recording(document()).command
-    assert "--model" not in show_job(Job("i", "k", experiment()), 0).command
-    assert "--model mine" in show_job(replace(job(), config=experiment(model="mine")), 0).command
+    assert "--model" not in show_job(Job("i", "k", experiment()), FIRST).command
+    assert (
+        "--model mine" in show_job(replace(job(), config=experiment(model="mine")), FIRST).command
+    )
 
 
 @pytest.mark.parametrize("search", SEARCHES)

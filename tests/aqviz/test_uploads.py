@@ -251,10 +251,10 @@ def test_only_so_many_bytes_are_kept(cache, file, rng):
     assert there == set(names[2:])
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "much", "nan", "inf", ""])
+@pytest.mark.parametrize("value", ["0", "-1", "much", "nan", "inf"])
 def test_a_cap_that_cannot_be_is_refused(value, monkeypatch):
     monkeypatch.setenv("AQVIZ_LARGEST_UPLOAD", value)
-    with pytest.raises(InputError, match="AQVIZ_LARGEST_UPLOAD must be MiB, a number above 0"):
+    with pytest.raises(InputError, match="AQVIZ_LARGEST_UPLOAD must be a number above 0"):
         Uploads.here()
 
 

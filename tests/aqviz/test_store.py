@@ -1,13 +1,18 @@
+import contextvars
 import json
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from documents import FakeRun, document, engine, experiment
 
 from aqviz.engine import Engine
-from aqviz.jobs import Job, JobStore, State
-from quantcore.errors import ProblemError
+from aqviz.jobs import Job, State
+from aqviz.limits import Limits
+from aqviz.store import JobStore, Place
+from quantcore.errors import InputError, ProblemError
+from quantcore.experiment import Experiment
 from quantcore.progress import Progress
 
 
@@ -94,9 +99,9 @@ def test_a_queued_job_knows_how_many_are_before_it(open_store):
     store = open_store(engine(pause=0.05))
     wait(store, first := store.submit(experiment()), State.RUNNING)
     second, third = store.submit(experiment(beam=2)), store.submit(experiment(beam=3))
-    assert [store.ahead(second), store.ahead(third)] == [1, 2]
+    assert [store.place(second).ahead, store.place(third).ahead] == [1, 2]
     store.cancel(second.id)
-    assert store.ahead(third) == 1
+    assert store.place(third).ahead == 1
     store.cancel(first.id)
 
 
@@ -255,9 +260,131 @@ def test_a_full_disk_stops_no_job_and_not_the_next_one(open_store, monkeypatch, 
     def full(path, write):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("aqviz.jobs.files.write_whole", full)
+    monkeypatch.setattr("aqviz.store.files.write_whole", full)
     first = wait(store, store.submit(experiment()), State.DONE)
     second = wait(store, store.submit(experiment(seeds=(7,))), State.DONE)
     assert first.document == document()
     assert second.id != first.id
     assert "cannot be kept: [Errno 28] No space left on device" in caplog.text
+    assert not second.kept
+
+
+@pytest.fixture
+def public(tmp_path):
+    """A store of a public server whose runs wait for `go`, and `go`."""
+    go = threading.Event()
+
+    def run(config, observe, previous):
+        while not go.wait(0.005):
+            observe(Progress("waits", 1.0, 10.0, 9.0), document(config))
+        return document(config)
+
+    limits = Limits.here({"AQVIZ_PUBLIC": "1", "AQVIZ_QUEUE": "3"})
+    store = JobStore(tmp_path / "jobs", replace(engine(), run=run, admit=lambda _: 20.0), limits)
+    yield store, go
+    go.set()
+    store.close()
+
+
+def seeds(number: int) -> Experiment:
+    return experiment(seeds=(number,))
+
+
+def test_each_visitor_has_one_run_at_a_time(public):
+    store, go = public
+    first = store.submit(seeds(1), "ann")
+    with pytest.raises(InputError, match="you have a run under way and this server gives"):
+        store.submit(seeds(2), "ann")
+    store.submit(seeds(3), "bob")
+    go.set()
+    wait(store, first, State.DONE)
+    wait(store, store.submit(seeds(2), "ann"), State.DONE)
+
+
+def test_a_full_queue_says_so_and_what_is_there_already_is_still_shared(public):
+    store, _ = public
+    first = wait(store, store.submit(seeds(0), "v0"), State.RUNNING)
+    waiting = [store.submit(seeds(number), f"v{number}") for number in (1, 2, 3)]
+    with pytest.raises(InputError, match="3 runs are waiting already and this server keeps no"):
+        store.submit(seeds(4), "v4")
+    assert store.submit(seeds(0), "v4").id == first.id
+    assert store.submit(seeds(3), "v5").id == waiting[2].id
+
+
+def test_the_line_says_how_long_it_is(public):
+    store, _ = public
+    wait_for_steps(store, store.submit(seeds(0), "v0"), 1)
+    second, third = (store.submit(seeds(number), f"v{number}") for number in (1, 2))
+    assert store.place(second) == Place(1, 9.0)  # what the running one says is left
+    assert store.place(third) == Place(2, 29.0)  # and what was expected of the other
+
+
+def test_a_run_stops_only_for_the_last_who_asked_for_it(public):
+    store, _ = public
+    job = wait(store, store.submit(seeds(0), "ann"), State.RUNNING)
+    assert store.submit(seeds(0), "bob").id == job.id
+    for visitor in ("eve", "ann"):
+        with pytest.raises(InputError, match="other visitors asked for this run too"):
+            store.cancel(job.id, visitor)
+    store.submit(seeds(1), "ann")  # who is free again
+    assert store.get(job.id).state is State.RUNNING
+    store.cancel(job.id, "bob")
+    wait(store, job, State.CANCELLED)
+
+
+def test_on_ones_own_machine_any_page_may_cancel(open_store):
+    store = open_store(engine(pause=0.05))
+    job = wait(store, store.submit(experiment(), "one tab"), State.RUNNING)
+    store.cancel(job.id, "another tab")
+    wait(store, job, State.CANCELLED)
+
+
+def test_what_is_refused_leaves_no_job(open_store, tmp_path):
+    def refuse(config):
+        raise InputError("not here")
+
+    store = open_store(replace(engine(), admit=refuse))
+    with pytest.raises(InputError, match="not here"):
+        store.submit(experiment())
+    assert store.find(experiment()) is None
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_old_jobs_make_room_and_running_ones_never(tmp_path):
+    limits = Limits(kept_jobs=2.0)
+    store = JobStore(tmp_path / "jobs", engine(), limits)
+    jobs = [wait(store, store.submit(seeds(n)), State.DONE) for n in range(4)]
+    until = time.monotonic() + 5
+    while store.get(jobs[1].id) is not None and time.monotonic() < until:
+        time.sleep(0.01)
+    assert [store.get(job.id) is not None for job in jobs] == [False, False, True, True]
+    assert len(list((tmp_path / "jobs").glob("*.json"))) == 2
+    store.close()
+
+
+def test_weights_and_hessians_of_the_cache_are_bounded(tmp_path, monkeypatch):
+    monkeypatch.setenv("QUANTCORE_CACHE", str(tmp_path))
+    for name in (
+        "weights/k/greedy-0.safetensors",
+        "hessians/h.safetensors",
+        "models/m.safetensors",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_bytes(bytes(2 << 20))
+    store = JobStore(tmp_path / "jobs", engine(), Limits(kept_mib=1.0))
+    store.close()
+    assert [path.name for path in tmp_path.rglob("*.safetensors")] == ["m.safetensors"]
+
+
+def test_a_run_is_made_in_the_context_it_was_asked_in(open_store):
+    asked = contextvars.ContextVar("asked", default="nobody")
+    seen = []
+
+    def run(config, observe, previous):
+        seen.append(asked.get())
+        return document(config)
+
+    store = open_store(running_with(run))
+    asked.set("somebody")
+    wait(store, store.submit(experiment()), State.DONE)
+    assert seen == ["somebody"]
