@@ -138,7 +138,8 @@ def follow(messages: Iterator[Message], observe: Observe, stop: Callable[[], Non
         except Cancelled:
             stopped = True
             stop()
-    raise AssertionError("a run tells how it ended")
+    assert stopped, "a run tells how it ended"
+    raise Cancelled("the run was asked to stop")
 
 
 def told(

@@ -74,7 +74,7 @@ def test_models_that_are_named_are_offered():
 
 @pytest.mark.parametrize("text", ["/etc/passwd", "notes.txt", "https://example.org/a.txt"])
 def test_in_public_no_file_is_a_text(text):
-    with pytest.raises(InputError, match="the text .* is not offered on this server"):
+    with pytest.raises(InputError, match=r"the text .* is not offered on this server"):
         limited(engine(), PUBLIC).admit(experiment(text=text))
     assert limited(engine(), Limits()).admit(experiment(text=text)) == 1.0
 

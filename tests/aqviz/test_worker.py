@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sys
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -154,3 +156,44 @@ def test_an_unforeseen_error_ends_the_run_and_not_the_process(made, monkeypatch,
     assert list(worker.told("experiment", config, {"a": 1}, threading.Event())) == [
         {"refused": "refused"}
     ]
+
+
+@pytest.fixture
+def zero_gpu(monkeypatch):
+    """As on a Space with ZeroGPU: the durations that were asked for, and the runner."""
+    durations = []
+
+    def lend(duration):
+        def decorate(task):
+            def called(*given):
+                durations.append(duration(*given))
+                return task(*given)
+
+            return called
+
+        return decorate
+
+    monkeypatch.setenv(worker.ZERO_GPU, "1")
+    monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=lend))
+    return durations, worker.runner()
+
+
+@pytest.mark.parametrize(("expected", "lent"), [(0.4, 31), (50.0, 80), (1000.0, 120)])
+def test_on_zero_gpu_a_run_holds_it_for_as_long_as_expected(
+    zero_gpu, made, monkeypatch, expected, lent
+):
+    durations, run = zero_gpu
+    monkeypatch.setattr(engine, "seconds", lambda config: expected)
+    assert len(run(made, lambda *_: None, None)["runs"]) == 2
+    assert durations == [lent]
+
+
+def test_on_zero_gpu_a_stopped_run_lets_go(zero_gpu, made, monkeypatch):
+    _, run = zero_gpu
+    monkeypatch.setattr(engine, "seconds", lambda config: 1.0)
+
+    def stop(progress, document):
+        raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        run(long(made), stop, None)
