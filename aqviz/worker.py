@@ -158,11 +158,14 @@ def told(
         said.put(_ended(kind, config, previous, observe))
 
     threading.Thread(target=work, daemon=True).start()
-    while True:
-        message = said.get()
-        yield message
-        if any(name in message for name in ENDS):
-            return
+    try:
+        while True:
+            message = said.get()
+            yield message
+            if any(name in message for name in ENDS):
+                return
+    finally:  # also where nobody listens any more
+        stopped.set()
 
 
 def _ended(kind: str, config: Document, previous: Document | None, observe: Observe) -> Message:

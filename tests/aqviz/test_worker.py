@@ -23,23 +23,25 @@ from quantcore.experiment import Experiment
 from quantcore.weight import Scheme
 
 
-@pytest.fixture
-def made(tmp_path, monkeypatch):
-    """An experiment on an uploaded layer that takes seconds, in a cache of its own."""
-    monkeypatch.setenv("QUANTCORE_CACHE", str(tmp_path))
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """An experiment on an uploaded layer that takes a moment, in a cache of its own."""
+    folder = tmp_path_factory.mktemp("cache")
     rng = torch.Generator().manual_seed(0)
     tensors = {
         "layer.weight": torch.randn(256, 256, generator=rng),
         "layer.hessian": torch.eye(256),
     }
-    files.write_tensors(tmp_path / "mine.safetensors", tensors)
-    name = Uploads.here().keep(tmp_path / "mine.safetensors").name
-    return Experiment(problem=name, layer="layer", scheme=Scheme(1, 4, 8), sweeps=1)
+    files.write_tensors(folder / "mine.safetensors", tensors)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("QUANTCORE_CACHE", str(folder))
+        name = Uploads.here().keep(folder / "mine.safetensors").name
+        yield Experiment(problem=name, layer="layer", scheme=Scheme(1, 4, 8), sweeps=1)
 
 
-@pytest.fixture
-def process():
-    """A worker whose process is ended with the test."""
+@pytest.fixture(scope="module")
+def process(made):
+    """A worker, because a process takes seconds to start."""
     one = Worker()
     yield one
     one.close()
