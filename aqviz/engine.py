@@ -47,7 +47,7 @@ def known_models() -> list[str]:
 def run(config: Any, observe: Observe, previous: Document | None) -> Document:
     """Run a study; an experiment's problem is the name of an upload, never a path."""
     if isinstance(config, Experiment):
-        return experiment.run(config, observe, previous, Uploads.here().path)
+        return experiment.run(config, observe, previous, Uploads.here().whole)
     document: Document = STUDIES[kind_of(config)][1].run(config, observe, previous)
     return document
 

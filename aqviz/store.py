@@ -1,8 +1,8 @@
 """The job store: runs that outlive the page that started them.
 
 One worker thread takes jobs in turn (torch has the whole machine to itself), and visitors take
-turns (`waiting`). A job's file is written whenever its state changes and at most twice a second in
-between, by rename, so that a reader and a restarted program always find a whole one. A job is named
+turns (`waiting`). A job's file is written whenever its state changes or one of its runs is finished
+and at most twice a second in between, by rename, so that a reader and a restarted program always find a whole one. A job is named
 by an id nobody can guess, because the id is all it takes to see it; the same study asked twice, by
 whomever, is one job, which stops when the last of those who asked wants it to.
 """
@@ -201,10 +201,13 @@ class JobStore:
             with self._change:
                 if job_id in self._cancel or self._closing:
                     raise Cancelled("the run was asked to stop")
-                job = replace(self._jobs[job_id], progress=progress)
-                if results.finished(document) >= results.finished(job.document):
+                before = self._jobs[job_id]
+                job = replace(before, progress=progress)
+                more = results.finished(document) - results.finished(before.document)
+                if more >= 0:
                     job = replace(job, document=_plain(document))
-                self._keep(job, soon=time.monotonic() - self._written[job_id] < WRITE_EVERY)
+                lately = time.monotonic() - self._written[job_id] < WRITE_EVERY
+                self._keep(job, soon=lately and more <= 0)  # what is finished is kept at once
 
         return observe
 

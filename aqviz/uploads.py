@@ -112,6 +112,21 @@ class Uploads:
             ) from None
         return file
 
+    def whole(self, name: str) -> Path:
+        """Where a kept file is, whose bytes are those it is named by.
+
+        Raises:
+            InputError: as `path`, or the file was changed since it was kept.
+        """
+        file = self.path(name)
+        if _name_of(file) != name:
+            file.unlink(missing_ok=True)
+            raise SourceError(
+                f"the file {name} was damaged here since it was kept; choose it again under Your "
+                "own layer"
+            )
+        return file
+
     def _file(self, name: str) -> Path:
         return self._folder / f"{name}.safetensors"
 

@@ -61,20 +61,19 @@ class Meter:
 
 
 @contextmanager
-def served(port: int, meter: Meter) -> Iterator[str]:
-    """The address of an app whose cache holds the model and nothing else."""
+def served(port: int, settings: dict[str, str] | None = None) -> Iterator[tuple[str, int]]:
+    """The address and process id of an app whose cache holds the model and nothing else."""
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "models").symlink_to(machine.cache_dir() / "models")
         main = "from aqviz.app import main; main()"
         command = [sys.executable, "-c", main, "--no-browser", "--port", str(port)]
-        begun = time.perf_counter()
         surroundings = os.environ | {"QUANTCORE_CACHE": folder, "GRADIO_SSR_MODE": "False"}
+        surroundings |= settings or {}
         app = subprocess.Popen(command, env=surroundings, stdout=subprocess.DEVNULL)
         address = f"http://127.0.0.1:{port}"
         try:
             wait_for(lambda: urlopen(address, timeout=5).status == 200)
-            meter.add("start of the program until it answers", time.perf_counter() - begun)
-            yield address
+            yield address, app.pid
         finally:
             app.terminate()
             app.wait()
@@ -220,7 +219,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     parser.add_argument("--port", type=int, default=7878)
     chosen, meter = parser.parse_args(), Meter()
-    with served(chosen.port, meter) as address, sync_playwright() as driver:
+    begun = time.perf_counter()
+    with served(chosen.port) as (address, _), sync_playwright() as driver:
+        meter.add("start of the program until it answers", time.perf_counter() - begun)
         path = shutil.which("chromium")
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1440, "height": 1000})

@@ -1,0 +1,226 @@
+"""Many visitors at once, for minutes: is every answer right, how long does it take, what is left?
+
+    python -m bench.soak [--clients 40] [--seconds 300] [--json FILE] [--port 7879]
+
+Starts the app as a public server on a cache folder of its own that already has the model. Every
+client is a visitor of its own and does, at random: open the page, redraw a view, download a view,
+ask a function, run a comparison with a seed that nobody else has and wait for its result. An answer
+is right if it is what was asked for: the client's own layer, scheme and seed, or one of the
+sentences in which a busy server refuses. At the end the memory of the server's process is compared
+with what it was after one round of everything.
+"""
+
+import argparse
+import json
+import random
+import statistics
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+from gradio_client import Client
+from gradio_client.exceptions import AppError
+
+from bench.page import served
+from quantcore import files, machine
+
+LAYERS = [f"model.layers.{n}.self_attn.{p}_proj" for n in (0, 10, 20) for p in ("k", "v")]
+BUSY = ("runs are waiting already", "you have a run under way")
+VIEWS = ("race", "map", "search", "rho", "perplexity", "inside", "paper")
+KINDS = {"page": 3, "redraw": 10, "zip": 1, "function": 4, "race": 3}  # and their weights
+PAUSE = 1.0  # seconds that a visitor looks at what came, at the mean
+PATIENCE = 120.0  # seconds for any one answer
+
+
+@dataclass
+class Tally:
+    """What all clients met, by kind of request."""
+
+    seconds: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    wrong: list[str] = field(default_factory=list)
+    busy: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def did(self, kind: str, seconds: float, wrong: str = "", busy: bool = False) -> None:
+        """Enter one answer."""
+        with self.lock:
+            self.seconds[kind].append(seconds)
+            self.busy += busy
+            if wrong:
+                self.wrong.append(f"{kind}: {wrong}")
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """A line for each kind."""
+        for kind, taken in sorted(self.seconds.items()):
+            ranked = sorted(taken)
+            yield {
+                "kind": kind,
+                "answers": len(ranked),
+                "median_s": statistics.median(ranked),
+                "p95_s": ranked[int(0.95 * (len(ranked) - 1))],
+                "longest_s": ranked[-1],
+            }
+
+
+class Redraws:
+    """The page's own events that redraw a view, with the values its controls have at first."""
+
+    def __init__(self, address: str, names: tuple[str, ...] = ("redraw", "draw")) -> None:
+        config = httpx.get(f"{address}/config", timeout=PATIENCE).json()
+        values = {one["id"]: one["props"].get("value") for one in config["components"]}
+        self.events = [
+            (event["id"], [values[one] for one in event["inputs"]])
+            for event in config["dependencies"]
+            if event["api_name"].rstrip("_0123456789") in names and event["inputs"]
+        ]
+
+    def ask(self, visitor: httpx.Client, which: random.Random) -> str:
+        """Redraw one view; what is wrong with the answer."""
+        number, data = which.choice(self.events)
+        body = {"fn_index": number, "data": data, "session_hash": "soak"}
+        answer = visitor.post("/gradio_api/run/predict", json=body)
+        return "" if answer.status_code == 200 and answer.json()["data"] else answer.text[:200]
+
+
+@dataclass
+class Visitor:
+    """One client."""
+
+    number: int
+    address: str
+    redraws: Redraws
+    tally: Tally
+
+    def __post_init__(self) -> None:
+        self.which = random.Random(self.number)
+        self.http = httpx.Client(base_url=self.address, timeout=PATIENCE)
+        self.api = Client(self.address, verbose=False)
+        self.runs = 0
+
+    def stay(self, until: float) -> None:
+        """Do one thing after another."""
+        while time.monotonic() < until:
+            self.do(self.which.choices(list(KINDS), list(KINDS.values()))[0])
+            time.sleep(self.which.expovariate(1 / PAUSE))
+
+    def do(self, kind: str) -> None:
+        """One thing, timed and judged."""
+        acts: dict[str, Callable[[], str]] = {
+            "page": self.page,
+            "redraw": lambda: self.redraws.ask(self.http, self.which),
+            "zip": self.zip,
+            "function": self.function,
+            "race": self.race,
+        }
+        begun, busy, wrong = time.perf_counter(), False, ""
+        try:
+            wrong = acts[kind]()
+        except AppError as error:
+            busy = any(words in str(error) for words in BUSY)
+            wrong = "" if busy else str(error)
+        except (httpx.HTTPError, OSError, ValueError, TimeoutError) as error:
+            wrong = f"{type(error).__name__} {error}"
+        self.tally.did(kind, time.perf_counter() - begun, wrong, busy)
+
+    def page(self) -> str:
+        """The page itself."""
+        answer = self.http.get("/")
+        return "" if answer.status_code == 200 and "aqviz" in answer.text else answer.text[:200]
+
+    def zip(self) -> str:
+        """A view's download."""
+        answer = self.http.get(f"/gradio_api/aqviz/zip?v=1&view={self.which.choice(VIEWS)}")
+        return "" if answer.content[:2] == b"PK" else answer.text[:200]
+
+    def function(self) -> str:
+        """A small question with a known answer."""
+        rows = 8 * self.which.randint(1, 999)
+        told = self.api.predict(rows, 512, "2x8g8", api_name="/regime")
+        return "" if told["groups"] == rows * 64 else f"{rows} rows: {told}"
+
+    def race(self) -> str:
+        """A comparison that nobody else asks for, to its end."""
+        self.runs += 1
+        layer, seed = self.which.choice(LAYERS), 10_000 * self.number + self.runs
+        settings = {"seed": seed, "windows": 0, "tokens": 1024, "heldout": 1024}
+        job = self.api.predict(layer, "1x6g8", settings=settings, api_name="/race")
+        until = time.monotonic() + PATIENCE
+        while job["state"] in {"queued", "running"}:
+            if time.monotonic() > until:
+                return f"still {job['state']} after {PATIENCE:g} s"
+            time.sleep(0.5)
+            job = self.api.predict(job["id"], api_name="/job")
+        if job["state"] != "done":
+            return f"{job['state']}: {job['error']}"
+        mine = (job["document"]["layer"], job["document"]["config"]["seeds"])
+        return "" if mine == (layer, [seed]) else f"asked {layer}, {seed} and got {mine}"
+
+
+def load(address: str, clients: int, seconds: float) -> Tally:
+    """Let so many clients stay for so long; what they met."""
+    tally, redraws = Tally(), Redraws(address)
+    visitors = [Visitor(number, address, redraws, tally) for number in range(1, clients + 1)]
+    until = time.monotonic() + seconds
+    threads = [threading.Thread(target=one.stay, args=(until,)) for one in visitors]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return tally
+
+
+def warm(address: str) -> None:
+    """One round of everything, so that what is loaded once is loaded."""
+    visitor = Visitor(0, address, Redraws(address), Tally())
+    for kind in KINDS:
+        for _ in range(3):
+            visitor.do(kind)
+    assert not visitor.tally.wrong, visitor.tally.wrong
+
+
+def memory(pid: int) -> int:
+    """Bytes of the server's own process, not of the one that runs studies."""
+    return int(psutil.Process(pid).memory_info().rss)
+
+
+def main() -> None:
+    """Measure, print, and perhaps write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clients", type=int, default=40)
+    parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--port", type=int, default=7879)
+    chosen = parser.parse_args()
+    with served(chosen.port, {"AQVIZ_PUBLIC": "1"}) as (address, pid):
+        warm(address)
+        before = memory(pid)
+        tally = load(address, chosen.clients, chosen.seconds)
+        time.sleep(5)
+        after = memory(pid)
+    rows = list(tally.rows())
+    found = {
+        "clients": chosen.clients,
+        "seconds": chosen.seconds,
+        "rows": rows,
+        "refused_as_busy": tally.busy,
+        "wrong": tally.wrong,
+        "memory_before_mib": before / 2**20,
+        "memory_after_mib": after / 2**20,
+        "machine": machine.describe(),
+        "versions": machine.versions(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    print(json.dumps({**found, "machine": "", "versions": ""}, indent=1))  # noqa: T201
+    if chosen.json:
+        files.write_json(chosen.json, found)
+
+
+if __name__ == "__main__":
+    main()
