@@ -1,10 +1,11 @@
 """The job store: runs that outlive the page that started them.
 
 One worker thread takes jobs in turn (torch has the whole machine to itself), and visitors take
-turns (`waiting`). A job's file is written whenever its state changes or one of its runs is finished
-and at most twice a second in between, by rename, so that a reader and a restarted program always find a whole one. A job is named
-by an id nobody can guess, because the id is all it takes to see it; the same study asked twice, by
-whomever, is one job, which stops when the last of those who asked wants it to.
+turns (`waiting`). A job's file is written whenever its state changes or one of its runs is done,
+and at most twice a second in between, by rename, so that a reader and a restarted program always
+find a whole one. A job is named by an id nobody can guess, because the id is all it takes to see
+it; the same study asked twice, by whomever, is one job, which stops when the last of those who
+asked wants it to.
 """
 
 import contextvars
@@ -16,6 +17,7 @@ import secrets
 import threading
 import time
 from dataclasses import replace
+from functools import lru_cache
 from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,6 +34,7 @@ from quantcore.errors import Cancelled, InputError, QuantcoreError
 from quantcore.progress import Progress
 
 WRITE_EVERY = 0.5  # seconds
+READ = 16  # ended jobs whose documents are held
 SAFE = re.compile(r"[\w-]+")  # what an id is made of, and nothing that leaves the folder
 REMADE = ("weights/*/*.safetensors", "hessians/*.safetensors")  # what runs keep in the cache
 OTHERS = (
@@ -64,7 +67,8 @@ class JobStore:
         self._owner = (os.getpid(), psutil.Process().create_time())
         self._closing = False
         folder.mkdir(parents=True, exist_ok=True)
-        self._jobs = {job.id: job for job in self._read_all()}
+        self._reread = lru_cache(READ)(self._reread_once)
+        self._jobs = {job.id: _light(job) for job in self._read_all()}
         self._tidy()
         self._worker = threading.Thread(target=self._work, name="aqviz-jobs", daemon=True)
         self._worker.start()
@@ -100,7 +104,7 @@ class JobStore:
     def get(self, job_id: str) -> Job | None:
         """The job as it is now, or None where there is no such id."""
         with self._change:
-            job = self._jobs.get(job_id)
+            job = self._whole(self._jobs.get(job_id))
         if job is None and SAFE.fullmatch(job_id):  # perhaps of another program on this folder
             job = self._read(self._folder / f"{job_id}.json")
         return job
@@ -109,7 +113,8 @@ class JobStore:
         """The job of the same study, if it was ever submitted."""
         key = config.key()
         with self._change:
-            return next((job for job in reversed(self._jobs.values()) if job.key == key), None)
+            same = (job for job in reversed(self._jobs.values()) if job.key == key)
+            return self._whole(next(same, None))
 
     def place(self, job: Job) -> Place:
         """Where a waiting job stands in the line."""
@@ -223,8 +228,14 @@ class JobStore:
         job = replace(job, version=job.version + 1)
         if not soon:
             job = replace(job, kept=self._write(job))
-        self._jobs[job.id] = job
+        self._jobs[job.id] = _light(job)
         return job
+
+    def _whole(self, job: Job | None) -> Job | None:
+        """A job with its document, which that of an ended one is read from its file."""
+        if job is None or job.document is not None or not job.state.ended:
+            return job
+        return self._reread(job.id, job.version)
 
     def _write(self, job: Job) -> bool:
         """Whether the job's file could be written."""
@@ -256,10 +267,11 @@ class JobStore:
     def _read_all(self) -> list[Job]:
         jobs = [self._read(path) for path in self._folder.glob("*.json")]
         ours = [job for job in jobs if job and (job.state.ended or not _lives(job.owner))]
-        return [
-            job if job.state.ended else replace(job, state=State.INTERRUPTED, progress=None)
-            for job in sorted(ours, key=lambda job: job.created)
-        ]
+        return [_ended(job) for job in sorted(ours, key=lambda job: job.created)]
+
+    def _reread_once(self, job_id: str, _version: int) -> Job | None:
+        job = self._read(self._folder / f"{job_id}.json")
+        return None if job is None else _ended(job)
 
     def _read(self, path: Path) -> Job | None:
         try:
@@ -269,6 +281,16 @@ class JobStore:
         except (ValueError, TypeError, KeyError):
             log.warning("the job file %s cannot be read and is left alone", path.name)
             return None
+
+
+def _ended(job: Job) -> Job:
+    """A job from a file of a program that is gone."""
+    return job if job.state.ended else replace(job, state=State.INTERRUPTED, progress=None)
+
+
+def _light(job: Job) -> Job:
+    """What is held of a job: of an ended one all but the document, which its file holds."""
+    return replace(job, document=None) if job.state.ended and job.kept else job
 
 
 def _seconds_left(job: Job) -> float | None:

@@ -32,6 +32,7 @@ from quantcore.errors import Cancelled, QuantcoreError
 from quantcore.progress import Progress
 
 Message = dict[str, Any]
+Asked = queue.Queue[tuple[Message, threading.Event]]  # runs, and what stops each
 ZERO_GPU = "SPACES_ZERO_GPU"  # which Hugging Face sets there
 START_SECONDS, MOST_GPU_SECONDS = 30.0, 120  # ZeroGPU lends no visitor more at a time
 ENDS = ("done", "cancelled", "refused")
@@ -188,25 +189,25 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # what libraries print is no message
-    asked: queue.Queue[Message] = queue.Queue()
-    stopped = threading.Event()
-    threading.Thread(target=_listen, args=(sys.stdin, asked, stopped), daemon=True).start()
+    asked: Asked = queue.Queue()
+    threading.Thread(target=_listen, args=(sys.stdin, asked), daemon=True).start()
     while True:
-        run = asked.get()
+        run, stopped = asked.get()
         for message in told(run["run"], run["config"], run["previous"], stopped):
             answers.write(json.dumps(message) + "\n")
             answers.flush()
 
 
-def _listen(given: IO[str], asked: "queue.Queue[Message]", stopped: threading.Event) -> None:
+def _listen(given: IO[str], asked: Asked) -> None:
     """Take in what is asked for; the end of the input is the end of the process."""
+    stopped = threading.Event()
     for line in given:
         message = json.loads(line)
         if "stop" in message:
             stopped.set()
         else:
-            stopped.clear()
-            asked.put(message)
+            stopped = threading.Event()  # its own: the run before it may be ending still
+            asked.put((message, stopped))
     os._exit(0)
 
 

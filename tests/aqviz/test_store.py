@@ -196,13 +196,14 @@ def test_an_unexpected_error_is_named_logged_and_does_not_stop_the_next_job(open
     wait(store, store.submit(experiment()), State.DONE)  # and the failed one can be tried again
 
 
-def test_files_are_written_at_most_twice_a_second_between_changes_of_state(open_store, monkeypatch):
+def test_files_are_written_when_something_is_finished_and_seldom_between(open_store, monkeypatch):
     writes = []
     whole = Job.to_json
     monkeypatch.setattr(Job, "to_json", lambda self: writes.append(self.state) or whole(self))
     store = open_store(engine(pause=0.002))
     wait(store, store.submit(experiment()), State.DONE)
-    assert writes == [State.QUEUED, State.RUNNING, State.DONE]
+    finished = [State.RUNNING] * len(experiment().inits)
+    assert writes == [State.QUEUED, State.RUNNING, *finished, State.DONE]
 
 
 def test_an_unreadable_file_and_an_unknown_id_are_no_jobs(open_store, tmp_path):
@@ -388,3 +389,20 @@ def test_a_run_is_made_in_the_context_it_was_asked_in(open_store):
     asked.set("somebody")
     wait(store, store.submit(experiment()), State.DONE)
     assert seen == ["somebody"]
+
+
+def test_documents_of_ended_jobs_lie_on_disk_and_are_found_whole(open_store):
+    store = open_store()
+    job = wait(store, store.submit(experiment()), State.DONE)
+    assert store._jobs[job.id].document is None
+    assert store.get(job.id).document == store.find(experiment()).document == document()
+
+
+def test_a_job_whose_file_is_gone_is_no_job_and_is_made_again(open_store, tmp_path):
+    store = open_store()
+    job = wait(store, store.submit(experiment()), State.DONE)
+    store._reread.cache_clear()
+    (tmp_path / "jobs" / f"{job.id}.json").unlink()
+    assert store.get(job.id) is None
+    again = wait(store, store.submit(experiment()), State.DONE)
+    assert again.document == document()
