@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check bench record clean
+.PHONY: run test check bench soak record clean
 
 run: .venv/app.stamp  ## the app on http://127.0.0.1:7860
 	$(BIN)/aqviz
@@ -22,6 +22,9 @@ bench: .venv/app.stamp  ## ratios measured in one run, as a table and JSON
 	OMP_WAIT_POLICY=passive $(BIN)/python bench/layer.py --json bench.json
 	OMP_WAIT_POLICY=passive $(BIN)/python bench/twins.py --json bench-twins.json
 	OMP_WAIT_POLICY=active $(BIN)/python bench/inference.py --json bench-inference.json
+
+soak: .venv/app.stamp  ## 40 visitors for five minutes: are all answers right, and how long do they take
+	$(BIN)/python -m bench.soak --json bench-soak.json
 
 record: .venv/app.stamp  ## run the recorded experiments again and write them to assets/recordings
 	$(BIN)/python -m aqviz.record

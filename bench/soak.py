@@ -31,7 +31,7 @@ from gradio_client.exceptions import AppError
 from bench.page import served
 from quantcore import files, machine
 
-LAYERS = [f"model.layers.{n}.self_attn.{p}_proj" for n in (0, 10, 20) for p in ("k", "v")]
+LAYERS = [f"model.layers.{n}.self_attn.{p}_proj" for n in (0, 1, 2) for p in ("k", "v")]
 BUSY = ("runs are waiting already", "you have a run under way")
 VIEWS = ("race", "map", "search", "rho", "perplexity", "inside", "paper")
 KINDS = {"page": 3, "redraw": 10, "zip": 1, "function": 4, "race": 3}  # and their weights
