@@ -35,24 +35,26 @@ from aqviz.tabs.race import draw_race
 from aqviz.tabs.rho import draw_rho
 from aqviz.tabs.search import draw_search
 from aqviz.tabs.tune import draw_tune
+from aqviz.text import TITLES
 from quantcore import machine
 from quantcore.errors import InputError, QuantcoreError
 
 HERE = Path(__file__).parent
 PORT = 7860
 UPLOAD_SECONDS = 600  # for which a file nobody took stays in Gradio's folder
-TABS: dict[str, tuple[str, Callable[[Core], None]]] = {  # view -> title, drawing
-    "race": ("Race", draw_race),
-    "map": ("Map", draw_map),
-    "search": ("Search", draw_search),
-    "basins": ("Basins", draw_basins),
-    "rho": ("ρ", draw_rho),
-    "perplexity": ("Perplexity", draw_perplexity),
-    "tune": ("Tune", draw_tune),
-    "inside": ("Inside a weight", draw_inside),
-    "learn": ("Learn", draw_learn),
-    "paper": ("Paper", draw_paper),
+DRAWN: dict[str, Callable[[Core], None]] = {
+    "race": draw_race,
+    "map": draw_map,
+    "search": draw_search,
+    "basins": draw_basins,
+    "rho": draw_rho,
+    "perplexity": draw_perplexity,
+    "tune": draw_tune,
+    "inside": draw_inside,
+    "learn": draw_learn,
+    "paper": draw_paper,
 }
+TABS = {view: (title, DRAWN[view]) for view, title in TITLES.items()}  # view -> title, drawing
 TYPES = {"json": "application/json", "csv": "text/csv", "zip": "application/zip"}
 BODIES: dict[str, Callable[[Document], str]] = {
     "json": json.dumps,
