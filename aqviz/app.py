@@ -22,6 +22,8 @@ from aqviz.api import Api
 from aqviz.engine import Document, Engine
 from aqviz.jobs import JobStore
 from aqviz.plot_host import script_route
+from aqviz.static.folder import write
+from aqviz.static.render import INDEX
 from aqviz.tabs.actions import Core
 from aqviz.tabs.basins import draw_basins
 from aqviz.tabs.bundles import AbsentError, zip_of
@@ -39,6 +41,7 @@ from aqviz.text import TITLES
 from quantcore import machine
 from quantcore.errors import InputError, QuantcoreError
 
+log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 PORT = 7860
 UPLOAD_SECONDS = 600  # for which a file nobody took stays in Gradio's folder
@@ -214,21 +217,41 @@ def _refused(words: str, status: int) -> Response:
 
 
 def main() -> None:
-    """Console script: serve the app on this machine."""
+    """Console script: serve the app on this machine, or write its static twin."""
+    parser = _parser()
+    chosen = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        chosen.act(chosen)
+    except InputError as error:  # a setting of the environment, or a folder that is in use
+        parser.error(str(error))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="aqviz", description="Explore LLM quantization.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument("--mcp", action="store_true", help="serve the functions as MCP tools too")
-    chosen = parser.parse_args()
+    parser.set_defaults(act=_serve_here)
+    words = "write the recorded views as a site that needs no server"
+    static = parser.add_subparsers().add_parser("static", help=words, description=words)
+    static.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="a new or empty folder, or an earlier site, which is replaced",
+    )
+    static.set_defaults(act=_write_static)
+    return parser
+
+
+def _serve_here(chosen: argparse.Namespace) -> None:
     if chosen.mcp and find_spec("mcp") is None:
-        parser.error('--mcp needs the extra: pip install "aqviz[mcp]"')
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    try:
-        core = make_core()
-    except InputError as error:  # a setting of the environment
-        parser.error(str(error))
+        raise InputError('--mcp needs the extra: pip install "aqviz[mcp]"')
+    core = make_core()
     serve(
         build(core),
         core,
@@ -237,3 +260,9 @@ def main() -> None:
         inbrowser=not chosen.no_browser,
         mcp_server=chosen.mcp,
     )
+
+
+def _write_static(chosen: argparse.Namespace) -> None:
+    written = write(chosen.out)
+    size = f"{written.pages} pages, {written.files} files, {written.bytes / 1e6:.1f} MB"
+    log.info("%s; open %s", size, chosen.out / INDEX)

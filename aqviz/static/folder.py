@@ -1,19 +1,19 @@
 """The site on disk: written beside its place, then renamed to it, so there is never half of one.
 
-`aqviz-static.json` lists every file with its SHA-256. By that an earlier site is known, which may be
-replaced; a folder with anything else in it is left alone.
+`aqviz-static.json` lists every file with its SHA-256. By that an earlier site is known, which may
+be replaced; a folder with anything else in it is left alone.
 """
 
 import hashlib
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from aqviz import bundle, plot_host, text
@@ -26,9 +26,11 @@ from aqviz.static.parts import View
 from aqviz.static.views import views
 from aqviz.tabs import bundles
 from aqviz.tabs.actions import Core
+from aqviz.tabs.learn import WORDS
 from quantcore.errors import InputError
 
 LIST = "aqviz-static.json"
+SENTENCE = re.compile(r"(?<=\.)\s")  # where one ends
 HERE, APP = Path(__file__).parent, Path(__file__).parents[1]
 STYLES = (APP / "app.css", *sorted((APP / "styles").glob("*.css")), HERE / "site.css")
 
@@ -45,17 +47,17 @@ def write(folder: Path) -> Written:
     """Write the site into a folder that is new, empty or an earlier site.
 
     Raises:
-        InputError: the folder is something else, or nothing is recorded to write.
-        OSError: it cannot be written.
+        InputError: the folder is something else, cannot be written, or nothing is recorded.
     """
     place = folder.resolve()
-    check(place)
-    place.parent.mkdir(parents=True, exist_ok=True)
     made = place.with_name(f".{place.name}-{secrets.token_hex(4)}")
-    made.mkdir()
     try:
+        check(place)
+        made.mkdir(parents=True)
         written = _fill(made)
         _replace(place, made)
+    except OSError as error:
+        raise InputError(f"{place} cannot be written: {error.strerror}; name another one") from None
     finally:
         shutil.rmtree(made, ignore_errors=True)  # renamed it is gone already
     return written
@@ -91,7 +93,9 @@ def _fill(folder: Path) -> Written:
             listed = {name: _put(folder / name, body) for name, body in _files(core)}
         finally:
             store.close()
-    listing = json.dumps({"made by": "aqviz static", "files": dict(sorted(listed.items()))}, indent=1)
+    listing = json.dumps(
+        {"made by": "aqviz static", "files": dict(sorted(listed.items()))}, indent=1
+    )
     _put(folder / LIST, listing + "\n")
     found = list(folder.iterdir())
     count = sum(path.suffix == ".html" for path in found)
@@ -141,11 +145,11 @@ def _told(core: Core, every: tuple[View, ...]) -> Mapping[str, tuple[str, str]]:
     told = {}
     for view in every:
         if view.name == UNZIPPED:
-            told.setdefault(view.name, (text.read(view.words).title, ""))
-            continue
-        query = dict(parse_qsl(shown.query(view.name, view.first)))
-        found = next(iter(bundles.made(core, query).values())).told
-        told[view.name] = (text.read(view.words).title, found.partition("\n")[0])
+            found = f"{', '.join(words.title for words in WORDS.values())}."
+        else:
+            query = dict(parse_qsl(shown.query(view.name, view.first)))
+            found = next(iter(bundles.made(core, query).values())).told
+        told[view.name] = (text.read(view.words).title, SENTENCE.split(found)[0])
     return told
 
 

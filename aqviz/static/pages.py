@@ -119,7 +119,7 @@ def pages(core: Core, views: tuple[View, ...]) -> Iterator[Page]:
     for view in views:
         turned = Turned(view, view.dials())
         shown = contents(core, turned)
-        for position in sorted(shown, key=lambda one, first=turned.first: one != first):
+        for position in dict.fromkeys([turned.first, *shown]):
             yield _page(turned, position, shown, numbers)
 
 

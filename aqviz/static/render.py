@@ -7,7 +7,7 @@ what Gradio brings there.
 import json
 import re
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache
 from html import escape
 from string import Template
 from typing import Any
@@ -21,7 +21,7 @@ from aqviz.tabs.tables import table
 from aqviz.text import TITLES
 
 INDEX = "index.html"
-ROWS = 500  # of a figure's table that are on the page
+ROWS = 250  # of a figure's table that are on the page
 DIGITS = 4  # significant, in such a table
 HERE = re.compile(r'href="\?view=(\w+)"')  # the words' links to views
 PAGE = Template("""\
@@ -46,9 +46,9 @@ PAGE = Template("""\
 <main id="main">
 <h1>$heading</h1>
 <div class="lead">$lead</div>
+<p class="note server">$note</p>
 $body
 </main>
-<footer class="lead"><p>$note</p></footer>
 <script src="plotly.min.js"></script>
 <script src="draw.js"></script>
 </body>
@@ -88,14 +88,14 @@ def front(told: Mapping[str, tuple[str, str]]) -> str:
     words = text.read("twin")
     items = "".join(
         f'<li class="card"><h2><a href="{view}.html">{TITLES[view]}</a></h2>'
-        f"<p><b>{escape(question)}</b></p>" + (f"<p>{escape(found)}</p></li>" if found else "</li>")
+        f"<p><b>{escape(question)}</b></p><p>{escape(found)}</p></li>"
         for view, (question, found) in told.items()
     )
     body = f'<ul class="contents">{items}</ul>'
     return _whole(title=words.title, heading=words.title, lead=words.body, body=body, view="")
 
 
-@lru_cache(maxsize=None)
+@cache
 def rendered(markdown: str) -> str:
     """Our own words as HTML; their links to views lead to the views' pages."""
     made: str = MarkdownIt("commonmark").render(markdown)

@@ -31,9 +31,10 @@ class Race:
 
 
 def races() -> dict[str, Document]:
-    """The recorded races by name."""
+    """The recorded races by name, the one that the app opens on before the others."""
     found = recordings.studies()
-    return {name: one for name, one in found.items() if one.get("kind") is None}
+    names = sorted(found, key=lambda name: (name != recordings.FIRST, name))
+    return {name: found[name] for name in names if found[name].get("kind") is None}
 
 
 def race_words(document: Document) -> str:
@@ -93,10 +94,12 @@ def ground(core: Core, state: Basins) -> Content:
     document, many = _recorded(core, state.landscape), _recorded(core, state.many)
     plane, line, command, python = basins.show_landscape(state, document)
     (clouds,) = basins.show_starts(state, many)
+    apart = panels.provenance(many) != panels.provenance(document)
     return Content(
         (
             *(_made(document), Figure("plane", plane), Figure("line", line)),
-            *(Bare('<h2 id="many">Many starts</h2>'), _made(many), Figure("starts", clouds)),
+            *(Bare('<h2 id="many">Many starts</h2>'), *([_made(many)] if apart else [])),
+            Figure("starts", clouds),
         ),
         command,
         python,
