@@ -156,7 +156,7 @@ def _told(core: Core, every: tuple[View, ...]) -> Mapping[str, tuple[str, str]]:
 def _zip(core: Core, page: Page) -> bytes:
     """Everything of a page, as the app gives it for the same link."""
     if isinstance(page.zipped, shown.Race):
-        core = replace(core, recording=shown.races()[page.zipped.recording])
+        core = replace(core, recording=shown.race_of(page.zipped))
     query = shown.query(page.view, page.zipped)
     return bundle.zipped(bundles.made(core, dict(parse_qsl(query))), query)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from aqviz import inside, permalink, recordings, text, theme
-from aqviz.engine import Document
+from aqviz.engine import Document, kind_of
 from aqviz.evidence import gaps
 from aqviz.recordings import experiment_of
 from aqviz.static.parts import Bare, Content, Figure, Folded, Panel, Row
@@ -22,6 +22,8 @@ from aqviz.tabs.show import show_recording
 from aqviz.tabs.tune import TuneState
 from quantcore.errors import InputError
 
+UNRECORDED = "{} is not among the recordings; run `python -m aqviz.record` first"
+
 
 @dataclass(frozen=True)
 class Race:
@@ -37,6 +39,18 @@ def races() -> dict[str, Document]:
     return {name: found[name] for name in names if found[name].get("kind") is None}
 
 
+def race_of(state: Race) -> Document:
+    """The document of a recorded race.
+
+    Raises:
+        InputError: there is none of that name.
+    """
+    found = races().get(state.recording)
+    if found is None:
+        raise InputError(UNRECORDED.format(f"the race {state.recording!r}"))
+    return found
+
+
 def race_words(document: Document) -> str:
     """The layer and the search of a race."""
     layer = document["layer"].removeprefix("model.layers.")
@@ -45,7 +59,7 @@ def race_words(document: Document) -> str:
 
 def race(core: Core, state: Race) -> Content:
     """A recorded race."""
-    document = races()[state.recording]
+    document = race_of(state)
     found = show_recording(document)
     return Content(
         (
@@ -158,7 +172,7 @@ def group(core: Core, state: Inside) -> Content:
     """One group of the recorded weight."""
     example = inside.read()
     if example is None:
-        raise InputError("no weight is recorded for Inside; `python -m aqviz.record inside` does")
+        raise InputError(UNRECORDED.format("a weight to look into"))
     found, title = inside_show.show(example, state), text.read("inside_numbers").title
     return Content(
         (
@@ -195,14 +209,14 @@ def claims(core: Core, state: PaperState) -> Content:
 def query(view: str, state: Any) -> str:
     """The query of the app's link to a state."""
     if isinstance(state, Race):
-        return permalink.to_query(experiment_of(races()[state.recording]["config"]))
+        return permalink.to_query(experiment_of(race_of(state)["config"]))
     return permalink.encode(view, state)
 
 
 def _recorded(core: Core, config: Any) -> Document:
     document = core.recorded(config)
     if document is None:
-        raise InputError(f"{config.key()} was never recorded; `python -m aqviz.record` does it")
+        raise InputError(UNRECORDED.format(f"the {kind_of(config)} of a view"))
     return document
 
 

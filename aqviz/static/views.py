@@ -82,13 +82,15 @@ def _perplexity() -> tuple[Dial, ...]:
     }
     windows = range(1, 1 + max([1, *map(tokens.count, documents.values())]))
     others = {key: label for key, label in labels.items() if key != evaluations.ORIGINAL}
-    beside = {key: labels[key] for key in BESIDE if key in labels}
+    beside = tuple(
+        Option(f"beside-{key}", labels[key], {"beside": key}) for key in BESIDE if key in labels
+    )
     schemes = {name: name.removeprefix(evaluations.PREFIX) for name in documents}
     recorded = tuple(Option(words, words, {"recording": name}) for name, words in schemes.items())
     return (
         Dial("Scheme", recorded, zipped=True),
         Dial.of("Model", "model", others),
-        Dial.of("Compared with", "beside", beside),
+        Dial("Compared with", beside),
         Dial.of("Window of the text", "window", _same(windows)),
     )
 

@@ -1,6 +1,9 @@
 import os
 import shutil
+import subprocess
+import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from browsing import Browser, hosted
@@ -17,6 +20,15 @@ def core(tmp_path, monkeypatch):
     assert made.ready.wait(5)
     yield made
     made.store.close()
+
+
+@pytest.fixture(scope="session")
+def twin(tmp_path_factory):
+    """The static twin of what is recorded, written once, by the command."""
+    place = tmp_path_factory.mktemp("twin") / "site"
+    command = [sys.executable, "-c", "from aqviz.app import main; main()"]
+    subprocess.run([*command, "static", "--out", place], check=True, cwd=Path(__file__).parents[2])
+    return place
 
 
 @pytest.fixture
