@@ -31,6 +31,7 @@ from quantcore.errors import InputError
 
 LIST = "aqviz-static.json"
 SENTENCE = re.compile(r"(?<=\.)\s")  # where one ends
+MOST = 330  # letters of what the first page says of a view
 HERE, APP = Path(__file__).parent, Path(__file__).parents[1]
 STYLES = (APP / "app.css", *sorted((APP / "styles").glob("*.css")), HERE / "site.css")
 
@@ -149,8 +150,22 @@ def _told(core: Core, every: tuple[View, ...]) -> Mapping[str, tuple[str, str]]:
         else:
             query = dict(parse_qsl(shown.query(view.name, view.first)))
             found = next(iter(bundles.made(core, query).values())).told
-        told[view.name] = (text.read(view.words).title, SENTENCE.split(found)[0])
+        told[view.name] = (text.read(view.words).title, begun(found))
     return told
+
+
+def begun(words: str) -> str:
+    """As many whole sentences as `MOST` letters hold, and the first in any case.
+
+    >>> begun("Short. " + "Long " * 100 + "sentence.")
+    'Short.'
+    """
+    first, *others = SENTENCE.split(words)
+    for other in others:
+        if len(first) + len(other) >= MOST:
+            break
+        first += f" {other}"
+    return first
 
 
 def _zip(core: Core, page: Page) -> bytes:

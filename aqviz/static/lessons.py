@@ -9,7 +9,9 @@ from aqviz.tabs import learn
 from aqviz.tabs.actions import Core
 from aqviz.tabs.learn_dials import LESSONS, Choice, Learn
 
-POSITIONS: Mapping[str, Sequence[Any]] = {  # of sliders; choices have all of theirs
+POSITIONS: Mapping[
+    str, Sequence[Any]
+] = {  # of sliders, those that the words name among them; choices have all of theirs
     "bits": (1, 2, 3, 4, 5),
     "outlier": (0.0, 6.0, 12.0),
     "rate": (1, 2, 3),
@@ -19,11 +21,11 @@ POSITIONS: Mapping[str, Sequence[Any]] = {  # of sliders; choices have all of th
     "size": (2, 4, 8),
     "start": (0, 1, 2),
     "angle": (0.0, 30.0, 90.0),
-    "ratio": (1.0, 10.0, 30.0),
-    "rounds": (0, 1, 3, 10),
-    "coupling": (0.0, 0.5, 0.9),
+    "ratio": (1.0, 10.0, 20.0),
+    "rounds": (0, 1, 2, 3, 10),
+    "coupling": (0.0, 0.9, 0.95),
     "row": (1, 3),
-    "step": (0, 10, 20, 40),
+    "step": (0, 10, 20, 30, 40),
     "limit": (1, 2, 8),
     "pace": (1.0, 2.0, 8.0),
 }

@@ -273,6 +273,11 @@ def test_every_state_has_a_file_of_its_own():
     assert len(names) == len(set(names)) > 300
 
 
+def test_the_first_page_says_whole_sentences_the_first_in_any_case():
+    assert folder.begun("One. Two 0.5. " + "x" * folder.MOST) == "One. Two 0.5."
+    assert folder.begun("x" * 2 * folder.MOST + ". One.") == "x" * 2 * folder.MOST + "."
+
+
 def test_a_lesson_s_positions_are_of_its_dials_and_hold_the_first():
     sliders = {
         name: dial
