@@ -16,10 +16,12 @@ from aqviz import app, recordings
 def core(tmp_path, monkeypatch):
     """The app's core over a fake engine, with a recording, ready."""
     monkeypatch.setattr(recordings, "read", lambda *_: document())
+    recordings._all.cache_clear()  # what others read is not what is read here, nor the other way
     made = app.make_core(engine(), tmp_path / "jobs")
     assert made.ready.wait(5)
     yield made
     made.store.close()
+    recordings._all.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -83,7 +83,6 @@ def read(twin):
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory):
     """The app's core over the recordings, without a job."""
-    recordings._all.cache_clear()
     core = app.make_core(engine(), tmp_path_factory.mktemp("jobs"))
     assert core.ready.wait(5)
     yield core
@@ -267,7 +266,6 @@ def test_the_list_names_every_file_and_all_is_small_enough(twin):
 
 
 def test_every_state_has_a_file_of_its_own():
-    recordings._all.cache_clear()
     every = [Turned(view, view.dials()) for view in views()]
     names = [turned.name(position) for turned in every for position in turned.positions()]
     assert len(names) == len(set(names)) > 300
@@ -304,7 +302,6 @@ def test_every_number_of_words_is_safe_inside_a_page():
 @pytest.fixture
 def small(monkeypatch):
     """Only the pages of two views: a study's, with its zip, and a lesson."""
-    recordings._all.cache_clear()
     kept = [view for view in views() if view.stem == "learn" or view.name == "search"]
     monkeypatch.setattr(folder, "views", lambda: tuple(kept))
 
@@ -407,6 +404,5 @@ def test_without_a_word_the_command_serves(monkeypatch):
 
 
 def test_races_begin_with_the_one_that_the_app_opens_on():
-    recordings._all.cache_clear()
     assert next(iter(shown.races())) == recordings.FIRST
     assert len(shown.races()) == 4
