@@ -25,6 +25,8 @@ from aqviz.gate import limited
 from aqviz.limits import Limits
 from aqviz.plot_host import script_route
 from aqviz.serving import Serving
+from aqviz.static.folder import write
+from aqviz.static.render import INDEX
 from aqviz.store import JobStore
 from aqviz.tabs.actions import Core
 from aqviz.tabs.basins import draw_basins
@@ -39,25 +41,28 @@ from aqviz.tabs.race import draw_race
 from aqviz.tabs.rho import draw_rho
 from aqviz.tabs.search import draw_search
 from aqviz.tabs.tune import draw_tune
+from aqviz.text import TITLES
 from aqviz.uploads import Uploads
 from aqviz.worker import runner
 from quantcore.errors import InputError, QuantcoreError
 
+log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 PORT = 7860
 UPLOAD_SECONDS = 600  # for which a file nobody took stays in Gradio's folder
-TABS: dict[str, tuple[str, Callable[[Core], None]]] = {  # view -> title, drawing
-    "race": ("Race", draw_race),
-    "map": ("Map", draw_map),
-    "search": ("Search", draw_search),
-    "basins": ("Basins", draw_basins),
-    "rho": ("ρ", draw_rho),
-    "perplexity": ("Perplexity", draw_perplexity),
-    "tune": ("Tune", draw_tune),
-    "inside": ("Inside a weight", draw_inside),
-    "learn": ("Learn", draw_learn),
-    "paper": ("Paper", draw_paper),
+DRAWN: dict[str, Callable[[Core], None]] = {
+    "race": draw_race,
+    "map": draw_map,
+    "search": draw_search,
+    "basins": draw_basins,
+    "rho": draw_rho,
+    "perplexity": draw_perplexity,
+    "tune": draw_tune,
+    "inside": draw_inside,
+    "learn": draw_learn,
+    "paper": draw_paper,
 }
+TABS = {view: (title, DRAWN[view]) for view, title in TITLES.items()}  # view -> title, drawing
 TYPES = {"json": "application/json", "csv": "text/csv", "zip": "application/zip"}
 BODIES: dict[str, Callable[[Document], str]] = {
     "json": json.dumps,
@@ -232,21 +237,41 @@ def _refused(words: str, status: int) -> Response:
 
 
 def main() -> None:
-    """Console script: serve the app on this machine."""
+    """Console script: serve the app on this machine, or write its static twin."""
+    parser = _parser()
+    chosen = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        chosen.act(chosen)
+    except InputError as error:  # a setting of the environment, or a folder that is in use
+        parser.error(str(error))
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="aqviz", description="Explore LLM quantization.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=PORT)
     parser.add_argument("--no-browser", action="store_true", help="do not open a browser")
     parser.add_argument("--mcp", action="store_true", help="serve the functions as MCP tools too")
-    chosen = parser.parse_args()
+    parser.set_defaults(act=_serve_here)
+    words = "write the recorded views as a site that needs no server"
+    static = parser.add_subparsers().add_parser("static", help=words, description=words)
+    static.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="a new or empty folder, or an earlier site, which is replaced",
+    )
+    static.set_defaults(act=_write_static)
+    return parser
+
+
+def _serve_here(chosen: argparse.Namespace) -> None:
     if chosen.mcp and find_spec("mcp") is None:
-        parser.error('--mcp needs the extra: pip install "aqviz[mcp]"')
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    try:
-        core = make_core()
-    except InputError as error:  # a setting of the environment
-        parser.error(str(error))
+        raise InputError('--mcp needs the extra: pip install "aqviz[mcp]"')
+    core = make_core()
     serve(
         build(core),
         core,
@@ -255,3 +280,9 @@ def main() -> None:
         inbrowser=not chosen.no_browser,
         mcp_server=chosen.mcp,
     )
+
+
+def _write_static(chosen: argparse.Namespace) -> None:
+    written = write(chosen.out)
+    size = f"{written.pages} pages, {written.files} files, {written.bytes / 1e6:.1f} MB"
+    log.info("%s; open %s", size, chosen.out / INDEX)

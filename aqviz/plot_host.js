@@ -1,7 +1,7 @@
 const gd = element.querySelector(".plot");
 const told = element.querySelector(".told");
 const tools = element.querySelector(".tools");
-const sheet = element.querySelector(".sheet");
+const sheet = element.querySelector(".sheet"); // none where the page itself has the table
 const LIGHT = { ink: "#16191d", paper: "#ffffff" };
 
 function pageLook() {
@@ -93,20 +93,24 @@ function button(label, words, act) {
 function showTools(table) {
   if (!tools.childElementCount) {
     const offered = { SVG: () => image("svg"), PNG: () => image("png"), CSV: () => saveTable() };
-    const toggle = button("Table", `table of: ${title()}`, () => {
-      sheet.hidden = !sheet.hidden;
-      toggle.setAttribute("aria-expanded", String(!sheet.hidden));
-      if (!sheet.hidden) fillSheet();
-    });
-    toggle.setAttribute("aria-expanded", "false");
-    tools.append(toggle);
+    if (sheet) tools.append(sheetButton());
     for (const [label, act] of Object.entries(offered))
       tools.append(button(label, `download ${title()} as ${label}`, act));
   }
   for (const one of tools.children)
     if (one.textContent === "Table" || one.textContent === "CSV") one.hidden = !table;
-  if (!table) sheet.hidden = true;
-  if (!sheet.hidden) fillSheet();
+  if (sheet && !table) sheet.hidden = true;
+  if (sheet && !sheet.hidden) fillSheet();
+}
+
+function sheetButton() {
+  const toggle = button("Table", `table of: ${title()}`, () => {
+    sheet.hidden = !sheet.hidden;
+    toggle.setAttribute("aria-expanded", String(!sheet.hidden));
+    if (!sheet.hidden) fillSheet();
+  });
+  toggle.setAttribute("aria-expanded", "false");
+  return toggle;
 }
 
 function table() {
@@ -164,7 +168,7 @@ async function image(format) {
   const layout = JSON.parse(JSON.stringify(gd.layout));
   const width = Math.max(720, gd.clientWidth);
   const lines = wrap(`${title()}. ${layout.meta.alt}`, Math.floor(width / 7));
-  lines.push(...wrap(location.href, Math.floor(width / 7)));
+  lines.push(...wrap(props.source || location.href, Math.floor(width / 7)));
   const foot = 18 * lines.length + 16;
   const height = layout.height + foot;
   layout.font.color = LIGHT.ink;

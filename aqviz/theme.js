@@ -6,12 +6,27 @@ function apply(mode) {
   element.querySelector("button").setAttribute("aria-pressed", String(mode === "dark"));
 }
 
+// Where storage is refused a choice holds as long as the page.
+function stored() {
+  try {
+    return localStorage.getItem(KEY);
+  } catch {
+    return null;
+  }
+}
+
+function store(mode) {
+  try {
+    localStorage.setItem(KEY, mode);
+  } catch {}
+}
+
 const asked = new URLSearchParams(location.search).get("__theme");
-const saved = localStorage.getItem(KEY);
-if (!asked && saved) apply(saved);
+let chosen = stored();
+if (!asked && chosen) apply(chosen);
 
 element.querySelector("button").addEventListener("click", () => {
-  const mode = body.classList.contains("dark") ? "light" : "dark";
-  localStorage.setItem(KEY, mode);
-  apply(mode);
+  chosen = body.classList.contains("dark") ? "light" : "dark";
+  apply(chosen);
+  store(chosen);
 });

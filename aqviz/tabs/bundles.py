@@ -66,10 +66,20 @@ def zip_of(core: Core, query: Mapping[str, str], link: str) -> bytes:
         AbsentError: there is no such view, or nothing in it.
         QuantcoreError: the link's state cannot be.
     """
+    return bundle.zipped(made(core, query), link)
+
+
+def made(core: Core, query: Mapping[str, str]) -> Bundles:
+    """What is in a view's zip, by folder.
+
+    Raises:
+        AbsentError: there is no such view, or nothing in it.
+        QuantcoreError: the link's state cannot be.
+    """
     if query.get("view") not in VIEWS:
         raise AbsentError(UNKNOWN)
     read, make = VIEWS[query["view"]]
-    return bundle.zipped(make(core, read(query)), link)
+    return make(core, read(query))
 
 
 def _race(core: Core, link: Link) -> Bundles:

@@ -100,8 +100,16 @@ def picked(layer: str, event: gr.EventData) -> str:
     return event._data.get("customdata") or layer
 
 
-def show(core: Core, state: MapState, document: Document | None) -> Sequence[Any]:
+def show(
+    core: Core, state: MapState, document: Document | None, linked: bool = True
+) -> Sequence[Any]:
     """Sentence, map, facts, table, command, Python and downloads of a state.
+
+    Args:
+        core: What there is.
+        state: What is asked for.
+        document: What is known of the survey.
+        linked: Whether layers link to what can be run of them.
 
     Raises:
         SourceError: there is no such model.
@@ -115,15 +123,15 @@ def show(core: Core, state: MapState, document: Document | None) -> Sequence[Any
     return [
         f'<p class="headline">{escape(told)}</p><p class="note">{escape(causes)}</p>',
         theme.to_json(drawing, state.colour),
-        chosen_layer(state, found),
-        layer_table(state, found),
+        chosen_layer(state, found, linked),
+        layer_table(state, found, linked),
         permalink.command(config),
         notebook.python(config),
         study.downloads(VIEW, state, document),
     ]
 
 
-def chosen_layer(state: MapState, found: Sequence[Place]) -> str:
+def chosen_layer(state: MapState, found: Sequence[Place], linked: bool = True) -> str:
     """The chosen layer's numbers, each with its rank, and links to the layer elsewhere."""
     place = next((one for one in found if one.info.name == state.layer), None)
     name = escape(state.layer)
@@ -137,29 +145,29 @@ def chosen_layer(state: MapState, found: Sequence[Place]) -> str:
     )
     links = " ".join(
         f'<a class="file" href="{escape(link.address)}">{link.words}</a>'
-        for link in _elsewhere(state)
+        for link in (_elsewhere(state) if linked else ())
     )
     scheme, info = Scheme.parse(state.scheme), place.info
     bits = f"{scheme.bits_per_weight(info.out, info.columns):.2f} bits a weight at {scheme}"
     return (
         f'<h2>{name}</h2><p class="note">{info.out:,} × {info.columns:,}, {bits}</p>'
-        f'<dl class="numbers-of">{rows}</dl><p class="files">{links}</p>'
+        f'<dl class="numbers-of">{rows}</dl>' + (f'<p class="files">{links}</p>' if links else "")
     )
 
 
-def layer_table(state: MapState, found: Sequence[Place]) -> str:
+def layer_table(state: MapState, found: Sequence[Place], linked: bool = True) -> str:
     """All layers with all numbers."""
     heads = [f"{one.label}{', %' if one.scale == 'percent' else ''}" for one in MEASURES.values()]
     rows = [
         (
             *(place.info.name, f"{place.info.out} × {place.info.columns}"),
             *(_cell(key, place.values[key]) for key in MEASURES),
-            _race(replace(state, layer=place.info.name)),
+            *((_race(replace(state, layer=place.info.name)),) if linked else ()),
         )
         for place in found
     ]
     caption = f"Layers at {Scheme.parse(state.scheme)}; errors are held-out, means over seeds"
-    return table(caption, ("layer", "shape", *heads, "race"), rows)
+    return table(caption, ("layer", "shape", *heads, *(("race",) if linked else ())), rows)
 
 
 def _layers(core: Core, model: str) -> list[LayerInfo]:

@@ -134,8 +134,14 @@ def recorded() -> Document | None:
     return recordings.every(survey.KIND).get(SURVEY)
 
 
-def show(state: RhoState, found: list[Gap]) -> list[Any]:
-    """The values of most outputs: figures as JSON, HTML, and the first stand-in's commands."""
+def show(state: RhoState, found: list[Gap], linked: bool = True) -> list[Any]:
+    """The values of most outputs: figures as JSON, HTML, and the first stand-in's commands.
+
+    Args:
+        state: What is asked for.
+        found: The gaps that were measured.
+        linked: Whether stand-ins link to their races, which run.
+    """
     choices = state.choices()
     mine = [gap for gap in found if gap.case.search == state.search]
     small = f"{shapes.DEFAULT}: {state.small}"
@@ -146,7 +152,7 @@ def show(state: RhoState, found: list[Gap]) -> list[Any]:
         sums(state),
         theme.to_json(draw_regimes(ruler), str(state.scheme)),
         layer_table(state),
-        miniature(state, choices),
+        miniature(state, choices, linked),
         permalink.command(race),
         notebook.python(race),
     ]
@@ -203,14 +209,14 @@ def layer_table(state: RhoState) -> str:
     return table(f"ρ and bits a weight at {state.scheme}", columns, rows)
 
 
-def miniature(state: RhoState, choices: list[Choice]) -> str:
+def miniature(state: RhoState, choices: list[Choice], linked: bool = True) -> str:
     """The stand-ins with links to their races."""
     size = shape(shapes.DEFAULT, state.small)
     rows = [
         (
             *(str(choice.scheme), float(f"{choice.rho:.4g}"), float(f"{choice.ratio:.3g}")),
             *(choice.scheme.code_bits, round(choice.scheme.bits_per_weight(*size), 3)),
-            _race(state.experiment(choice.scheme)),
+            *((_race(state.experiment(choice.scheme)),) if linked else ()),
         )
         for choice in choices
     ]
@@ -220,7 +226,7 @@ def miniature(state: RhoState, choices: list[Choice]) -> str:
         "over the ρ looked for",
         "bits of codes",
         "bits with codebooks",
-        "race",
+        *(("race",) if linked else ()),
     )
     caption = (
         f"Schemes for {shapes.DEFAULT}, {state.small} ({size.out} × {size.columns}) nearest to "

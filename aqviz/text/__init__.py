@@ -4,6 +4,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 FOLDER = Path(__file__).parent
+TITLES = {  # of the views, in the page's order
+    "race": "Race",
+    "map": "Map",
+    "search": "Search",
+    "basins": "Basins",
+    "rho": "ρ",
+    "perplexity": "Perplexity",
+    "tune": "Tune",
+    "inside": "Inside a weight",
+    "learn": "Learn",
+    "paper": "Paper",
+}
 
 
 class Words(NamedTuple):

@@ -1,6 +1,9 @@
 import os
 import shutil
+import subprocess
+import sys
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 from browsing import Browser, hosted
@@ -13,10 +16,21 @@ from aqviz import app, recordings
 def core(tmp_path, monkeypatch):
     """The app's core over a fake engine, with a recording, ready."""
     monkeypatch.setattr(recordings, "read", lambda *_: document())
+    recordings._all.cache_clear()  # what others read is not what is read here, nor the other way
     made = app.make_core(engine(), tmp_path / "jobs")
     assert made.ready.wait(5)
     yield made
     made.store.close()
+    recordings._all.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def twin(tmp_path_factory):
+    """The static twin of what is recorded, written once, by the command."""
+    place = tmp_path_factory.mktemp("twin") / "site"
+    command = [sys.executable, "-c", "from aqviz.app import main; main()"]
+    subprocess.run([*command, "static", "--out", place], check=True, cwd=Path(__file__).parents[2])
+    return place
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The short form of `make soak`: several visitors at once, on a server with the rules of the public."""
+"""The short form of `make soak`: several visitors at once, under the rules of a public server."""
 
 import pytest
 from browsing import hosted
