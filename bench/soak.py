@@ -12,6 +12,7 @@ with what it was after one round of everything.
 
 import argparse
 import json
+import math
 import random
 import statistics
 import threading
@@ -64,7 +65,7 @@ class Tally:
                 "kind": kind,
                 "answers": len(ranked),
                 "median_s": statistics.median(ranked),
-                "p95_s": ranked[int(0.95 * (len(ranked) - 1))],
+                "p95_s": ranked[math.ceil(0.95 * len(ranked)) - 1],
                 "longest_s": ranked[-1],
             }
 
@@ -105,10 +106,13 @@ class Visitor:
         self.runs = 0
 
     def stay(self, until: float) -> None:
-        """Do one thing after another."""
+        """Do one thing after another; of as many visitors as kinds, each begins with another."""
+        self.do(list(KINDS)[self.number % len(KINDS)])
         while time.monotonic() < until:
             self.do(self.which.choices(list(KINDS), list(KINDS.values()))[0])
             time.sleep(self.which.expovariate(1 / PAUSE))
+        self.http.close()
+        self.api.close()
 
     def do(self, kind: str) -> None:
         """One thing, timed and judged."""
