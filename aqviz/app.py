@@ -43,7 +43,7 @@ from aqviz.tabs.search import draw_search
 from aqviz.tabs.tune import draw_tune
 from aqviz.text import TITLES
 from aqviz.uploads import Uploads
-from aqviz.worker import runner
+from aqviz.worker import hosted
 from quantcore.errors import InputError, QuantcoreError
 
 log = logging.getLogger(__name__)
@@ -128,7 +128,7 @@ def make_core(
         InputError: a setting of the environment is wrong.
     """
     limits = limits or Limits.here()
-    engine = limited(engine or Engine(run=runner()), limits)
+    engine = limited(engine or hosted(), limits)
     store = JobStore(folder or limits.folder("jobs"), engine, limits)
     core = Core(engine, store, recordings.read(), uploads=Uploads.here(limits), limits=limits)
     core.warm_up()

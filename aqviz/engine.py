@@ -105,6 +105,10 @@ def anything(_config: Any) -> None:
     """Admits every study, and does not know how long it takes."""
 
 
+def nothing() -> None:
+    """Prepares nothing."""
+
+
 @dataclass(frozen=True)
 class Engine:
     """The core's functions the app calls.
@@ -117,6 +121,8 @@ class Engine:
         models: The models to offer.
         admit: The config of any study -> seconds it will take here, None where that is not known;
             refuses what is not run here with an InputError.
+        prepare: Makes ready for the first run; called when this machine has been measured, which
+            it would disturb.
     """
 
     run: Callable[[Any, Observe, Document | None], Document] = run
@@ -125,3 +131,4 @@ class Engine:
     layers: Callable[[str | None], dict[str, LayerInfo]] = experiment.layers
     models: Callable[[], list[str]] = known_models
     admit: Callable[[Any], float | None] = anything
+    prepare: Callable[[], None] = nothing

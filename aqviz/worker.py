@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from aqviz import engine
-from aqviz.engine import Document, Observe, kind_of, unexpected
+from aqviz.engine import Document, Engine, Observe, kind_of, unexpected
 from aqviz.recordings import config_of
 from quantcore.errors import Cancelled, QuantcoreError
 from quantcore.progress import Progress
@@ -90,13 +90,12 @@ class Worker:
         raise QuantcoreError(_death(process.wait()))
 
 
-def runner() -> Callable[[Any, Observe, Document | None], Document]:
-    """What runs studies here: a process of its own, or on a Space with ZeroGPU that GPU's."""
+def hosted() -> Engine:
+    """The engine whose studies run in a process of their own, or on ZeroGPU where that is."""
     if ZERO_GPU in os.environ:
-        return _on_zero_gpu()
+        return Engine(run=_on_zero_gpu())
     worker = Worker()
-    worker.start()
-    return worker.run
+    return Engine(run=worker.run, prepare=worker.start)
 
 
 def _on_zero_gpu() -> Callable[[Any, Observe, Document | None], Document]:

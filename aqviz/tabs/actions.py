@@ -99,6 +99,7 @@ class Core:
             log.warning("the default model cannot be prepared: %s", error)
         finally:
             self.ready.set()
+        self.engine.prepare()
 
 
 def first_facts(core: Core) -> str:

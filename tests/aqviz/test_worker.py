@@ -177,7 +177,7 @@ def zero_gpu(monkeypatch):
 
     monkeypatch.setenv(worker.ZERO_GPU, "1")
     monkeypatch.setitem(sys.modules, "spaces", SimpleNamespace(GPU=lend))
-    return durations, worker.runner()
+    return durations, worker.hosted().run
 
 
 @pytest.mark.parametrize(("expected", "lent"), [(0.4, 31), (50.0, 80), (1000.0, 120)])
