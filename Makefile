@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check bench soak record clean
+.PHONY: run test check fuzz bench soak record clean
 
 run: .venv/app.stamp  ## the app on http://127.0.0.1:7860
 	$(BIN)/aqviz
@@ -17,6 +17,9 @@ check: .venv/dev.stamp  ## format, lint, import directions, types
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+
+fuzz: .venv/dev.stamp  ## thousands of inputs of strangers, as a table and JSON
+	OMP_WAIT_POLICY=passive $(BIN)/python tests/fuzz/run.py --times 12 --json fuzz.json
 
 bench: .venv/app.stamp  ## ratios measured in one run, as a table and JSON
 	OMP_WAIT_POLICY=passive $(BIN)/python bench/layer.py --json bench.json
@@ -42,4 +45,4 @@ record: .venv/app.stamp  ## run the recorded experiments again and write them to
 	touch $@
 
 clean:
-	rm -rf .venv bench*.json
+	rm -rf .venv bench*.json fuzz.json

@@ -18,10 +18,11 @@ from aqviz import permalink, recordings, report
 from aqviz.jobs import Job
 from aqviz.tabs.actions import Core
 from aqviz.tabs.visitors import visitor
-from quantcore.errors import InputError, SourceError
+from quantcore.errors import InputError, SourceError, as_name, quoted
 from quantcore.experiment import Experiment
 from quantcore.weight import Scheme
 
+MOST = 10**9  # rows or columns of a layer that is only asked about
 UNKNOWN_JOB = "there is no job of this id; ask for one with race"
 
 
@@ -53,7 +54,9 @@ class Api:
             scheme: Codebooks x bits a code, g weights a group: 2x8g8.
         """
         if min(rows, columns) < 1:
-            raise InputError(f"a layer has at least one row and column, got {rows} and {columns}")
+            raise InputError("a layer has at least one row and column, got less")
+        if max(rows, columns) > MOST:
+            raise InputError(f"a layer has at most {MOST} rows and columns here, got more")
         parsed = Scheme.parse(scheme)
         parsed.check(rows, columns)
         return {
@@ -92,7 +95,7 @@ class Api:
         strange = sorted(set(given) - others)
         if strange:
             raise InputError(
-                f"settings may hold {', '.join(sorted(others))}, got {', '.join(strange)}"
+                f"settings may hold {', '.join(sorted(others))}, got {as_name(', '.join(strange))}"
             )
         query = {name: str(value) for name, value in given.items()}
         query |= {"layer": layer, "scheme": scheme, "search": search, "seeds": str(seeds)}
@@ -134,7 +137,7 @@ class Api:
         """
         found = recordings.studies().get(name)
         if found is None:
-            raise InputError(f"there is no recording {name[:80]!r}; recordings lists them")
+            raise InputError(f"there is no recording {quoted(name)}; recordings lists them")
         return found
 
     def _checked(self, query: dict[str, str]) -> Experiment:
@@ -144,7 +147,9 @@ class Api:
             raise InputError("the layer is empty; name one, as layers gives it")
         layer = self._core.layers(experiment.model).get(experiment.layer)
         if layer is None:
-            raise SourceError(f"this model has no layer {experiment.layer}; layers lists them")
+            raise SourceError(
+                f"this model has no layer {as_name(experiment.layer)}; layers lists them"
+            )
         experiment.scheme.check(layer.out, layer.columns)
         return experiment
 
@@ -182,7 +187,9 @@ def checked(function: Callable[..., Any]) -> Callable[..., Any]:
         except ValidationError as error:
             first = error.errors(include_url=False)[0]
             argument, *_ = first["loc"]  # its name, or its place
-            name = names[argument] if isinstance(argument, int) else argument
+            at = isinstance(argument, int) and argument < len(names)
+            place = names[int(argument)] if at else argument
+            name = place if place in names else quoted(place)
             words = f"{function.__name__} cannot use what it was given as {name}: {first['msg']}"
             raise InputError(words) from None
 

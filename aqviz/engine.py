@@ -14,7 +14,7 @@ import torch
 from aqviz.uploads import Uploads
 from quantcore import experiment, landscape, sources, starts, survey, trial
 from quantcore.blocks import LayerInfo
-from quantcore.errors import SourceError
+from quantcore.errors import SourceError, as_name
 from quantcore.experiment import Experiment
 from quantcore.grid import Survey
 from quantcore.landscape import Landscape
@@ -86,7 +86,7 @@ def shapes(
     home = f"the file {problem}" if problem is not None else "this model"
     for name in named:
         if name not in there:
-            raise SourceError(f"{home} has no layer {name}; choose another one")
+            raise SourceError(f"{home} has no layer {as_name(name)}; choose another one")
     return {name: there[name] for name in named}
 
 

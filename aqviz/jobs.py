@@ -9,13 +9,16 @@ Cancelled, failed and interrupted jobs go on from what they had when submitted a
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from aqviz.engine import Document, kind_of
 from aqviz.recordings import config_of
+from quantcore import files
 from quantcore.progress import Progress
 
 
@@ -69,15 +72,30 @@ class Job:
 
     def to_json(self) -> str:
         """As text for its file."""
-        return json.dumps({"kind": kind_of(self.config), **asdict(self)})
+        written = {"kind": kind_of(self.config), **asdict(self)}
+        return json.dumps(written | {"digest": _digest(written)})
 
     @classmethod
     def from_json(cls, text: str) -> "Job":
-        """From its file's text."""
-        values: dict[str, Any] = json.loads(text)
-        values["config"] = config_of(values.pop("kind"), values["config"])
-        values["state"] = State(values["state"])
-        values["owner"] = tuple(values["owner"])
-        if values["progress"] is not None:
-            values["progress"] = Progress(*values["progress"])
-        return cls(**values)
+        """From its file's text.
+
+        What views draw of a document lies deep in it, so they trust its shape: here it is seen that
+        the file still holds the study that was written.
+
+        Raises:
+            ValueError: this is no job, or its study has been changed since it was written.
+            KeyError: a part is missing.
+        """
+        values = json.loads(text)
+        if not isinstance(values, dict) or values.pop("digest", None) != _digest(values):
+            raise ValueError("the study is not the one that was written")
+        config = config_of(values.pop("kind"), values["config"])
+        return replace(_READER.validate_json(json.dumps(values), strict=True), config=config)
+
+
+_READER = TypeAdapter(Job)
+
+
+def _digest(written: dict[str, Any]) -> str:
+    """Changes with the study of a job's file; its state may be set by hand."""
+    return files.digest([written[name] for name in ("kind", "id", "key", "config", "document")])

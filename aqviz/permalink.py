@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from aqviz import uploads
-from quantcore.errors import InputError
+from quantcore.errors import InputError, quoted
 from quantcore.experiment import Experiment
 from quantcore.landscape import Landscape
 from quantcore.search import SearchConfig
@@ -31,6 +31,7 @@ from quantcore.weight import Scheme
 VERSION = 1
 RACE = "race"
 DEFAULT = Experiment()
+MOST_LETTERS = 2000  # of one value; a model may be named by its path, a prompt is sentences
 MAX_SEEDS = 5  # of one run, so that a link cannot ask for a week of work
 TRUE, FALSE = "1", "0"
 State = TypeVar("State")
@@ -97,7 +98,7 @@ def decode(kind: type[State], query: Mapping[str, str]) -> State:
     Raises:
         InputError: a value cannot be read, or makes a state that cannot be.
     """
-    _check_version(query)
+    _check(query)
     hints = typing.get_type_hints(kind)
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # a dataclass
     values = {name: _read(name, hints[name], query[name]) for name in names if name in query}
@@ -144,7 +145,7 @@ def from_query(query: Mapping[str, str]) -> Link:
     Raises:
         InputError: a value cannot be read, or makes an experiment that cannot be.
     """
-    _check_version(query)
+    _check(query)
     job = query.get("job") or None
     problem = uploads.checked(query["problem"]) if "problem" in query else None
     if not query.get("layer"):
@@ -241,13 +242,23 @@ def _changed(experiment: Experiment) -> list[Setting]:
     return [s for s in OPTIONAL if getattr(experiment, s.field) != getattr(DEFAULT, s.field)]
 
 
-def _check_version(query: Mapping[str, str]) -> None:
+def _check(query: Mapping[str, str]) -> None:
+    """Refuse links of another version, and words that nobody means."""
+    for name, words in query.items():
+        _check_words(f"the link's {quoted(name)}", words)
     found = query.get("v", str(VERSION))
     if found != str(VERSION):
         raise InputError(
-            f"this link is of version {found!r} and this program reads version {VERSION}; "
+            f"this link is of version {quoted(found)} and this program reads version {VERSION}; "
             "choose in the page what the link showed"
         )
+
+
+def _check_words(what: str, words: str) -> None:
+    if len(words) > MOST_LETTERS:
+        raise InputError(f"{what} must have at most {MOST_LETTERS} letters, got {len(words)}")
+    if any("\ud800" <= letter <= "\udfff" for letter in words):  # halves of letters
+        raise InputError(f"{what} is no text: {quoted(words)}")
 
 
 def _written(value: Any) -> str:
@@ -266,7 +277,7 @@ def _read(name: str, hint: Any, text: str) -> Any:
         return tuple(_read(name, kind, part) for part in text.split(",")) if text else ()
     if hint is bool:
         if text not in {TRUE, FALSE}:
-            raise InputError(f"the link's {name} must be 0 or 1, got {text!r}")
+            raise InputError(f"the link's {name} must be 0 or 1, got {quoted(text)}")
         return text == TRUE
     if hint is str:
         return text
@@ -274,9 +285,9 @@ def _read(name: str, hint: Any, text: str) -> Any:
         value = hint(text)
     except ValueError:
         value = math.nan
-    if not math.isfinite(value):
+    if not -math.inf < value < math.inf:  # whole numbers may be beyond any float
         word = "a whole number" if hint is int else "a number"
-        raise InputError(f"the link's {name} must be {word}, got {text[:40]!r}")
+        raise InputError(f"the link's {name} must be {word}, got {quoted(text)}")
     return value
 
 
@@ -289,13 +300,21 @@ def _given(name: str, hint: Any, value: Any) -> Any:
         raise InputError(f"the {words} is empty; enter a value")
     hint = _plain(hint)
     if typing.get_origin(hint) is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise InputError(f"the {words} must be several, got {quoted(value)}")
         return tuple(_given(name, typing.get_args(hint)[0], one) for one in value)
-    if hint is int and (not isinstance(value, (int, float)) or value != int(value)):
-        raise InputError(f"the {words} must be a whole number, got {value!r}")
+    if hint is str:
+        _check_words(f"the {words}", str(value))
+    if hint is int and not (isinstance(value, (int, float)) and _is_whole(value)):
+        raise InputError(f"the {words} must be a whole number, got {quoted(value)}")
     try:
         return hint(value)
-    except (TypeError, ValueError):
-        raise InputError(f"the {words} must be a number, got {value!r}") from None
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"the {words} must be a number, got {quoted(value)}") from None
+
+
+def _is_whole(value: int | float) -> bool:
+    return isinstance(value, int) or value.is_integer()
 
 
 def _plain(hint: Any) -> Any:

@@ -1,11 +1,12 @@
 """Recorded runs: documents kept under assets/, shown before anything runs."""
 
 import json
-import typing
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from aqviz.engine import STUDIES
 from quantcore import files
@@ -48,18 +49,19 @@ def _all(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def config_of(kind: str, values: dict[str, Any]) -> Any:
-    """The config of a study as a document or a job's file holds it; unknown fields are left out."""
-    return _value(STUDIES[kind][0], values)
+    """The config of a study as a document or a job's file holds it; unknown fields are left out.
+
+    Raises:
+        KeyError: there is no such study.
+        ValueError: a value is of another type, or cannot be.
+    """
+    return _reader(STUDIES[kind][0]).validate_json(json.dumps(values), strict=True)
 
 
-def _value(hint: Any, value: Any) -> Any:
-    """What JSON made of a value, as its type again."""
-    if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
-        hints = typing.get_type_hints(hint)
-        return hint(**{name: _value(hints[name], value[name]) for name in hints if name in value})
-    if typing.get_origin(hint) is tuple and isinstance(value, list):
-        return tuple(_value(typing.get_args(hint)[0], one) for one in value)
-    return value
+@lru_cache
+def _reader(kind: type) -> Any:
+    """Makes of JSON a dataclass of this kind, every value of the type its field has."""
+    return TypeAdapter(kind)
 
 
 def experiment_of(config: dict[str, Any]) -> Experiment:

@@ -35,7 +35,8 @@ from quantcore.progress import Progress
 
 WRITE_EVERY = 0.5  # seconds
 READ = 16  # ended jobs whose documents are held
-SAFE = re.compile(r"[\w-]+")  # what an id is made of, and nothing that leaves the folder
+# what an id is made of, and nothing that leaves the folder
+SAFE = re.compile(r"[\w-]{1,40}", re.ASCII)
 REMADE = ("weights/*/*.safetensors", "hessians/*.safetensors")  # what runs keep in the cache
 OTHERS = (
     "other visitors asked for this run too, so it goes on for them; you may close the page, or "
@@ -275,12 +276,15 @@ class JobStore:
 
     def _read(self, path: Path) -> Job | None:
         try:
-            return Job.from_json(path.read_text(encoding="utf-8"))
+            job = Job.from_json(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             return None
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OSError, RecursionError):
+            job = None
+        if job is None or job.id != path.stem:  # of another id, it would be written elsewhere
             log.warning("the job file %s cannot be read and is left alone", path.name)
             return None
+        return job
 
 
 def _ended(job: Job) -> Job:

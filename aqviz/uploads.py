@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 
 from aqviz.limits import Limits
 from aqviz.retention import MIB, make_room
-from quantcore import files, problems
-from quantcore.errors import InputError, SourceError
+from quantcore import feedback, files, problems
+from quantcore.errors import InputError, SourceError, quoted
 
 HEADER = 1 << 17  # bytes; three tensors of a layer take about 300
 KEPT = 32  # files
@@ -156,9 +156,9 @@ def checked(name: str) -> str:
     Raises:
         InputError: it is not one.
     """
-    if not NAME.fullmatch(name):
+    if not NAME.fullmatch(str(name)):
         raise InputError(
-            f"an uploaded file is named like upload-0123456789abcdef, got {name[:40]!r}"
+            f"an uploaded file is named like upload-0123456789abcdef, got {quoted(name)}"
         )
     return name
 
@@ -169,7 +169,11 @@ def _name_of(path: Path) -> str:
 
 
 def _check_numbers(path: Path, prefix: str) -> None:
-    norms = problems.from_file(path, prefix).weight.norm(dim=1)
+    problem = problems.from_file(path, prefix)
+    feedback.check(f"{prefix}.hessian", problem.hessian)
+    if problem.heldout_hessian is not None:
+        feedback.check(f"{prefix}.heldout_hessian", problem.heldout_hessian)
+    norms = problem.weight.norm(dim=1)
     low, high = NORMS
     if not (norms.min() >= low and norms.max() <= high):
         raise InputError(

@@ -5,6 +5,7 @@ command goes on from there.
 """
 
 from collections.abc import Callable
+from typing import NoReturn
 
 import typer
 
@@ -21,7 +22,7 @@ from quantcore.commands.starts import starts
 from quantcore.commands.survey import survey
 from quantcore.commands.trial import trial
 from quantcore.commands.tune import tune
-from quantcore.errors import QuantcoreError
+from quantcore.errors import QuantcoreError, first_line, quoted
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Layers": (layer, survey, landscape, starts, layers, models),
@@ -45,8 +46,15 @@ def main() -> None:
     try:
         app()
     except QuantcoreError as error:
-        console.err.print(f"Error: {error}", style="red", markup=False, soft_wrap=True)
-        raise SystemExit(console.BAD_INPUT) from None
+        _refuse(str(error))
+    except OSError as error:  # a file or folder that an option names
+        place = quoted(error.filename or "a file")
+        _refuse(f"{place} cannot be used: {error.strerror or first_line(error)}")
+
+
+def _refuse(words: str) -> NoReturn:
+    console.err.print(f"Error: {words}", style="red", markup=False, soft_wrap=True)
+    raise SystemExit(console.BAD_INPUT) from None
 
 
 if __name__ == "__main__":

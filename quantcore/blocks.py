@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from quantcore.errors import InputError, SourceError
+from quantcore.errors import InputError, SourceError, quoted
 
 DIGITS = 4  # of a block's number, more than any model needs
 
@@ -82,7 +82,7 @@ def layer_info(model: nn.Module, name: str) -> LayerInfo:
         return found
     near = difflib.get_close_matches(name, [*layers, *by_short_name], n=3)
     hint = f"did you mean {' or '.join(near)}?" if near else f"one of them is {next(iter(layers))}"
-    raise SourceError(f"there is no linear layer {name!r} in the model's blocks; {hint}")
+    raise SourceError(f"there is no linear layer {quoted(name)} in the model's blocks; {hint}")
 
 
 def find_layer(model: nn.Module, name: str) -> nn.Linear:
@@ -120,7 +120,7 @@ def parse_numbers(words: str) -> tuple[int, ...]:
         first, dash, last = (piece.strip() for piece in part.partition("-"))
         ends = (first, last if dash else first)
         if not all(end.isdecimal() and len(end) <= DIGITS for end in ends):
-            raise InputError(f"blocks are numbers such as 0-3 or 0,2,5-7, got {words!r}")
+            raise InputError(f"blocks are numbers such as 0-3 or 0,2,5-7, got {quoted(words)}")
         found.update(range(int(ends[0]), int(ends[1]) + 1))
     return tuple(sorted(found))
 

@@ -11,6 +11,7 @@ has no place in it. Layers stored in codes stay in codes; nothing but torch is n
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from torch import nn
 from transformers import (
@@ -42,7 +44,12 @@ from quantcore.shards import INDEX, Header, Stored
 READER = "quantcore"  # what transformers calls our layers
 GENERATIVE = ("ForCausalLM", "LMHeadModel", "ForConditionalGeneration")
 # what transformers and its parts raise on files they cannot use
-UNUSABLE = (ValueError, LookupError, TypeError, AttributeError, RuntimeError, OSError, ImportError)
+UNUSABLE = (
+    *(ValueError, LookupError, TypeError, AttributeError, RuntimeError, OSError, ImportError),
+    *(ArithmeticError, AssertionError, StrictDataclassError),
+)
+MOST = 1024  # layers, or experts in a layer: each is made, if without weights, to be looked at
+COUNTS = re.compile(r"(layers?|experts|labels)$")  # names in config.json of what is so counted
 
 
 def read(
@@ -91,8 +98,11 @@ def read_skeleton(folder: Path, name: str) -> PreTrainedModel:
         there = any(folder.glob("*.safetensors"))
         stored = _stored(config, _headers(folder, name), name) if there else {}
         vars(config).pop("quantization_config", None)
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
+        try:
+            with torch.device("meta"):
+                model = AutoModelForCausalLM.from_config(config)
+        except UNUSABLE as error:
+            raise _unusable(name, error) from None
     assert isinstance(model, PreTrainedModel)
     _place(model, stored, name)
     return model
@@ -129,6 +139,7 @@ def _read_config(folder: Path, name: str) -> PretrainedConfig:
     if not (folder / "config.json").is_file():
         raise SourceError(f"model {name} has no config.json; give the folder that holds it")
     try:
+        _check_counts(json.loads((folder / "config.json").read_text(encoding="utf-8")))
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except UNUSABLE as error:
         if "trust_remote_code" in str(error):
@@ -136,15 +147,30 @@ def _read_config(folder: Path, name: str) -> PretrainedConfig:
                 f"model {name} brings its own code, which is never run here; "
                 "choose a model that transformers knows"
             ) from None
-        raise SourceError(
-            f"config.json of model {name} cannot be used: {first_line(error)}"
-        ) from None
+        raise _unusable(name, error) from None
     assert isinstance(config, PretrainedConfig)
     return config
 
 
+def _unusable(name: str, error: Exception) -> SourceError:
+    return SourceError(f"config.json of model {name} cannot be used: {first_line(error)}")
+
+
+def _check_counts(document: Any) -> None:
+    """Refuse more parts than any model has, before transformers makes one after the other.
+
+    Raises:
+        ValueError: there are so many.
+    """
+    inner = document.items() if isinstance(document, dict) else ()
+    for key, value in inner:
+        if isinstance(value, int) and value > MOST and COUNTS.search(key):
+            raise ValueError(f"{key} must be at most {MOST}, got {value}")
+        _check_counts(value)
+
+
 def _check_config(config: PretrainedConfig, name: str) -> None:
-    architectures = config.architectures or []
+    architectures = list(map(str, config.architectures or []))
     generates = not architectures or any(kind.endswith(GENERATIVE) for kind in architectures)
     if not generates or type(config) not in AutoModelForCausalLM._model_mapping:
         kind = ", ".join(architectures) or config.model_type
@@ -152,7 +178,8 @@ def _check_config(config: PretrainedConfig, name: str) -> None:
             f"model {name} is no causal language model ({kind}); choose one that predicts text"
         )
     quantization = getattr(config, "quantization_config", None)
-    method = dict(quantization).get("quant_method", "an unknown method") if quantization else "aqlm"
+    known = quantization if isinstance(quantization, Mapping) else {}
+    method = known.get("quant_method", "an unknown method") if quantization else "aqlm"
     if method != "aqlm":
         raise SourceError(
             f"model {name} is already quantized ({method}); give its original weights"
@@ -277,9 +304,12 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
     if index.is_file():
         try:
             names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        except (ValueError, LookupError, AttributeError):
+            files = sorted(folder / shard for shard in names)
+        except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
             raise SourceError(f"{INDEX} of model {name} is damaged; fetch it again") from None
-        files = sorted(folder / shard for shard in names)
+        strange = [file for file in files if file.parent != folder or not file.name.isprintable()]
+        if strange:
+            raise SourceError(f"{INDEX} of model {name} names files that are not beside it")
     else:
         files = sorted(folder.glob("*.safetensors"))
     lost = next((file for file in files if not file.is_file()), None)

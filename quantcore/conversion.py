@@ -9,6 +9,7 @@ import hashlib
 import shutil
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -76,11 +77,15 @@ def check_gguf_start(path: Path) -> None:
     Raises:
         SourceError: it does not.
     """
-    with path.open("rb") as file:
-        if file.read(len(MAGIC)) != MAGIC:
-            raise SourceError(
-                f"{path.name} is not a GGUF file; give a GGUF file or a folder with config.json"
-            )
+    start = b""
+    with suppress(OSError):  # such as of /proc, where not every file can be read
+        if path.is_file():  # a pipe or a terminal would be waited for
+            with path.open("rb") as file:
+                start = file.read(len(MAGIC))
+    if start != MAGIC:
+        raise SourceError(
+            f"{path.name} is not a GGUF file; give a GGUF file or a folder with config.json"
+        )
 
 
 def identity(path: Path) -> str:

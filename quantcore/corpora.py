@@ -23,8 +23,8 @@ from jaxtyping import Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from quantcore import machine
-from quantcore.errors import SourceError, first_line
+from quantcore import files, machine
+from quantcore.errors import SourceError, as_name, first_line, quoted
 
 Split = Literal["calibration", "evaluation"]
 
@@ -33,6 +33,7 @@ NAMED = ("default", "wikitext2", "c4")
 READERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
 PLAIN = (".txt", ".md")
 COLUMN = "text"
+START = 1 << 16  # bytes of a file that are looked at before it is read
 EVALUATION_SHARE = 4  # one document in four, or the last quarter
 C4_DOCUMENTS = 2000  # about a million tokens; the whole shard has 45,000
 
@@ -73,7 +74,7 @@ def load_text(spec: str, split: Split) -> tuple[str, TextSource]:
     """
     text, note, origin = _find(spec, split)
     if not text.strip():
-        raise SourceError(f"the {split} part of text {spec!r} is empty; give a longer text")
+        raise SourceError(f"the {split} part of text {quoted(spec)} is empty; give a longer text")
     return text, TextSource(spec, note, hashlib.sha256(text.encode()).hexdigest(), origin)
 
 
@@ -111,7 +112,7 @@ def _find(spec: str, split: Split) -> tuple[str, str, str]:
         return _wikitext(split)
     if spec == "c4":
         return _c4(split)
-    return _file(Path(spec).expanduser(), split)
+    return _file(spec, split)
 
 
 def _default(split: Split) -> tuple[str, str, str]:
@@ -140,13 +141,15 @@ def _c4(split: Split) -> tuple[str, str, str]:
     return text, note, "Common Crawl, ODC-BY"
 
 
-def _file(path: Path, split: Split) -> tuple[str, str, str]:
-    if not path.is_file():
-        raise SourceError(_no_such(str(path)))
+def _file(spec: str, split: Split) -> tuple[str, str, str]:
+    path = files.named(spec)
+    if path is None or not path.is_file():
+        raise SourceError(_no_such(spec))
     suffix = path.suffix.lower()
     if suffix in PLAIN:
         text = _cut(_read_plain(path), split)
     elif suffix in READERS:
+        _check_start(path)
         text = _share(_documents(path), split)
     else:
         known = ", ".join((*PLAIN, *READERS))
@@ -154,10 +157,17 @@ def _file(path: Path, split: Split) -> tuple[str, str, str]:
     return text, f"{path.name}, {_part(split)}.", "a local file"
 
 
+def _check_start(path: Path) -> None:
+    """Refuse rows that begin with null: pyarrow's reader of JSON ends the process on them."""
+    with path.open("rb") as file:
+        if file.read(START).lstrip().startswith(b"null"):
+            raise SourceError(f"{path.name} begins with null; give an object in each line")
+
+
 def _no_such(spec: str) -> str:
     near = difflib.get_close_matches(spec, NAMED, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"use one of {', '.join(NAMED)} or a file"
-    return f"there is no text {spec!r}: it is no name and no file; {hint}"
+    return f"there is no text {quoted(spec)}: it is no name and no file; {hint}"
 
 
 def _part(split: Split) -> str:
@@ -222,7 +232,7 @@ def _column(path: Path, rows: Iterable[dict[str, Any]]) -> list[str]:
     for row in rows:
         if COLUMN not in row:
             raise SourceError(
-                f"{path.name} has no column {COLUMN!r}; its columns are {', '.join(row)}"
+                f"{path.name} has no column {COLUMN!r}; its columns are {as_name(', '.join(row))}"
             )
         if row[COLUMN] is not None:
             texts.append(str(row[COLUMN]))
@@ -237,12 +247,12 @@ def _hub_file(spec: str, repository: str, name: str) -> Path:
         pass
     if not machine.hub_reachable():
         raise SourceError(
-            f"text {spec!r} comes from the Hub, which cannot be reached from here; "
+            f"text {quoted(spec)} comes from the Hub, which cannot be reached from here; "
             "use default or a local file"
         )
     try:
         return Path(hf_hub_download(repository, name, repo_type="dataset"))
     except machine.HUB_ERRORS as error:
         raise SourceError(
-            f"text {spec!r} could not be fetched from the Hub: {first_line(error)}"
+            f"text {quoted(spec)} could not be fetched from the Hub: {first_line(error)}"
         ) from None

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from quantcore import compare, files, problems, results, store
 from quantcore.compare import Comparison
+from quantcore.errors import SourceError
 from quantcore.evaluate import Perplexity
 from quantcore.results import Document
 from quantcore.sources import ModelSource
@@ -121,7 +122,10 @@ def manifest(source: ModelSource) -> Document | None:
 def made(source: ModelSource) -> Document | None:
     """How a model was quantized; None where its folder does not say."""
     told = manifest(source)
-    return None if told is None else quantization(told)
+    try:
+        return None if told is None else quantization(told)
+    except store.MALFORMED:
+        raise SourceError(f"{store.MANIFEST} of {source.name} is damaged; make it again") from None
 
 
 def quantization(manifest: Document) -> Document:

@@ -38,6 +38,33 @@ class Cancelled(QuantcoreError):  # noqa: N818 - an outcome the user chose, not 
     """Raised by an observer to stop the work; what is finished is kept."""
 
 
+SHOWN = 200  # letters of what was given that a sentence repeats
+
+
+def quoted(given: object) -> str:
+    """What was given, for a sentence: on one line, and cut where it is long.
+
+    >>> quoted("a b"), quoted(2.5)
+    ("'a b'", '2.5')
+    """
+    return repr(_cut(given)) if isinstance(given, str) else _cut(repr(given))
+
+
+def as_name(words: str) -> str:
+    """A name, for a sentence: as it stands, or quoted where it does not look like one.
+
+    >>> as_name("self_attn.q_proj"), as_name(" ")
+    ('self_attn.q_proj', "' '")
+    """
+    return (
+        words if words.strip() and words.isprintable() and words == _cut(words) else quoted(words)
+    )
+
+
+def _cut(words: str) -> str:
+    return words if len(words) <= SHOWN else f"{words[:SHOWN]}…"
+
+
 def first_line(error: Exception) -> str:
     """What a library's error says, for the end of a sentence."""
     lines = str(error).strip().splitlines() or [type(error).__name__]

@@ -132,11 +132,11 @@ def _original(evaluation: Evaluation, candidates: list[ModelSource]) -> ModelSou
     """The model that is named, or that the candidates were made from."""
     if evaluation.against is not None:
         return sources.resolve(evaluation.against)
-    named = {one.name: (entries.manifest(one) or {}).get("model") for one in candidates}
-    lost = next((name for name, model in named.items() if not model), None)
+    named = {one.name: (entries.manifest(one) or {}).get("model") or {} for one in candidates}
+    lost = next((name for name, model in named.items() if "name" not in model), None)
     if lost is not None:
         raise InputError(f"{lost} does not say which model it was made from; name the original")
-    origins = {model["name"] for model in named.values() if model}
+    origins = {str(model["name"]) for model in named.values()}
     if len(origins) > 1:
         raise InputError(
             f"the candidates were made from different models ({', '.join(sorted(origins))}); "

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from quantcore import corpora, evaluate, files, machine, problems, results, sources, study
+from quantcore import corpora, evaluate, files, machine, problems, results, sources, study, sweep
 from quantcore import estimate as estimates
 from quantcore.blocks import LayerInfo, layer_info
 from quantcore.errors import InputError, SourceError
@@ -82,6 +82,7 @@ class Experiment:
             raise InputError("an experiment needs at least one initialiser and one seed")
         if len(set(self.inits)) < len(self.inits) or len(set(self.seeds)) < len(self.seeds):
             raise InputError("initialisers and seeds must each be named once")
+        sweep.check_seeds(*self.seeds)
         if self.perplexity_windows < 0:
             raise InputError(
                 f"perplexity windows must be at least 0, got {self.perplexity_windows}"

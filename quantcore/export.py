@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from quantcore import shards, sources, store
-from quantcore.errors import InputError, SchemeError
+from quantcore.errors import InputError, SchemeError, quoted
 from quantcore.linear import quantized_layers
 from quantcore.shards import Tensors
 from quantcore.sources import LoadedModel
@@ -67,9 +67,9 @@ def export(spec: str, target: Path, form: str = "aqlm", dtype: str = "float16") 
 
 def _check(target: Path, form: str, dtype: str) -> None:
     if form not in FORMATS:
-        raise InputError(f"there is no format {form!r}; choose one of {', '.join(FORMATS)}")
+        raise InputError(f"there is no format {quoted(form)}; choose one of {', '.join(FORMATS)}")
     if dtype not in TYPES:
-        raise InputError(f"there is no type {dtype!r}; choose one of {', '.join(TYPES)}")
+        raise InputError(f"there is no type {quoted(dtype)}; choose one of {', '.join(TYPES)}")
     if form == "aqlm" and dtype != "float16":
         raise InputError("AQLM's checkpoints are float16; --dtype goes with --format dense")
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):

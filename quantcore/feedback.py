@@ -35,6 +35,7 @@ from quantcore.sweep import Metric, SweepInfo
 from quantcore.weight import AdditiveWeight
 
 RIDGES = (0.01, 0.1)  # added to H's diagonal, as a share of its mean; the first is GPTQ's
+ROUNDING = 0.01  # of the largest diagonal entry, more than 16-bit entries are off by
 PANEL = 256  # columns factored at once
 
 
@@ -56,6 +57,21 @@ class FeedbackConfig:
     def widths(self, books: int) -> tuple[int, ...]:
         """Hypotheses kept after each book of a group."""
         return (self.width * self.candidates,) * (books - 1) + (self.width,)
+
+
+def check(name: str, hessian: Float[Tensor, "columns columns"]) -> None:
+    """Refuse a Hessian that is too far from positive semidefinite for any search.
+
+    What rounding its entries to 16 bits does to it is let through, as `factor` mostly does: it adds
+    a ridge.
+
+    Raises:
+        ProblemError: it is.
+    """
+    diagonal = hessian.diagonal().double()
+    ridge = max(RIDGES[-1] * float(diagonal.mean()), ROUNDING * float(diagonal.max()))
+    if not _root_in_place(hessian.clone(), ridge):
+        raise ProblemError(f"{name} is not positive semidefinite; it should be X^T X / tokens")
 
 
 def factor(problem: LayerProblem, group: int) -> Metric:

@@ -17,6 +17,19 @@ from torch import Tensor
 from quantcore.errors import SourceError
 
 
+def named(words: str) -> Path | None:
+    """The file or folder that words name, if there is one.
+
+    Words may come from a link; such as no path can be made of (too long, another user's home that
+    there is not) name none.
+    """
+    try:
+        path = Path(words).expanduser()
+        return path if path.exists() else None
+    except (OSError, ValueError, RuntimeError):
+        return None
+
+
 def digest(facts: object) -> str:
     """A name for what facts, as JSON, determine: the same facts in any order give the same."""
     written = json.dumps(facts, sort_keys=True, default=str)

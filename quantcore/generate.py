@@ -13,7 +13,7 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.generation.streamers import BaseStreamer
 
-from quantcore import checkpoints
+from quantcore import checkpoints, sweep
 from quantcore.errors import InputError
 from quantcore.sources import LoadedModel
 
@@ -38,6 +38,7 @@ class GenerateConfig:
     def __post_init__(self) -> None:
         if self.tokens < 1:
             raise InputError(f"tokens must be at least 1, got {self.tokens}")
+        sweep.check_seeds(self.seed)
         if not 0 <= self.temperature < float("inf"):
             raise InputError(f"temperature must be 0 or more, got {self.temperature}")
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from quantcore import estimate, files, machine, problems, results, sources, study
+from quantcore import estimate, files, machine, problems, results, sources, study, sweep
 from quantcore.blocks import LayerInfo, layer_info
 from quantcore.errors import InputError, SchemeError, SourceError
 from quantcore.init import InitConfig
@@ -98,6 +98,7 @@ class Survey:
 
     def __post_init__(self) -> None:
         self._check_named_once()
+        sweep.check_seeds(*self.seeds)
         for tokens in self.calibration_tokens:  # these check their own settings
             TextConfig(self.text, self.window, tokens, self.heldout_tokens)
         for cell in self.cells("", self.schemes[:1]):

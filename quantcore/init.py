@@ -24,7 +24,7 @@ from torch import Tensor
 
 from quantcore import clustering
 from quantcore.clustering import Adam, EMConfig, EMProblem, EMState
-from quantcore.errors import InputError
+from quantcore.errors import InputError, quoted
 from quantcore.objective import SLICE, LayerProblem, Regularisation, row_chunks
 from quantcore.weight import AdditiveWeight, Scheme
 
@@ -53,7 +53,7 @@ class InitConfig:
     def __post_init__(self) -> None:
         if self.name not in INITIALISERS:
             known = ", ".join(INITIALISERS)
-            raise InputError(f"there is no initialiser {self.name!r}; choose one of {known}")
+            raise InputError(f"there is no initialiser {quoted(self.name)}; choose one of {known}")
 
 
 class InitInfo(NamedTuple):

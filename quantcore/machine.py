@@ -21,7 +21,7 @@ import torch
 from huggingface_hub import constants, is_offline_mode
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-from quantcore.errors import InputError, ResourceError
+from quantcore.errors import InputError, ResourceError, quoted
 
 GIB = 1 << 30
 REPORTED = (
@@ -104,7 +104,7 @@ def resolve_device(name: str) -> torch.device:
         return torch.device("cuda" if count else "cpu")
     kind, _, index = name.partition(":")
     if kind not in ("cpu", "cuda") or (index and not index.isdecimal()):
-        raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {name!r}")
+        raise InputError(f"device must be auto, cpu, cuda or cuda:N, got {quoted(name)}")
     if kind == "cuda" and int(index or 0) >= count:
         raise InputError(
             f"device {name} is not there: this machine has {count} CUDA devices; use cpu or auto"

@@ -18,7 +18,7 @@ from torch import Tensor
 from quantcore import calibration, corpora, files, machine
 from quantcore.blocks import find_layer, layer_info
 from quantcore.corpora import Split, TextSource
-from quantcore.errors import InputError, SourceError
+from quantcore.errors import InputError, SourceError, quoted
 from quantcore.objective import LayerProblem
 from quantcore.sources import LoadedModel, ModelSource
 
@@ -77,7 +77,7 @@ def from_file(path: Path, prefix: str) -> LayerProblem:
         near = _prefixes(path)
         if near and prefix not in near:
             raise SourceError(
-                f"{path.name} has no problem {prefix!r}; it holds {', '.join(near)}"
+                f"{path.name} has no problem {quoted(prefix)}; it holds {', '.join(near)}"
             ) from None
         raise error from None
     for name, tensor in tensors.items():

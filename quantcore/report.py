@@ -18,7 +18,7 @@ from typing import Any
 import pandas as pd
 
 from quantcore import entries, evaluation, store, survey
-from quantcore.errors import InputError
+from quantcore.errors import InputError, first_line, quoted
 from quantcore.results import Document
 from quantcore.weight import Scheme
 
@@ -59,8 +59,10 @@ def read(path: Path) -> Document:
     try:
         found = json.loads(place.read_text(encoding="utf-8"))
     except OSError:
-        raise InputError(f"there is no file {str(place)!r}; give a result's JSON file") from None
-    except ValueError:
+        raise InputError(
+            f"there is no file {quoted(str(place))}; give a result's JSON file"
+        ) from None
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise InputError(f"{place} holds no JSON document; give a result's JSON file")
@@ -104,7 +106,15 @@ def markdown(frame: pd.DataFrame) -> str:
 def _frame(
     documents: Mapping[str, Document], rows: Callable[[str, Document], Iterable[Row]]
 ) -> pd.DataFrame:
-    found = [{"document": name, **row} for name in documents for row in rows(name, documents[name])]
+    found = []
+    for name in documents:
+        try:
+            found += [{"document": name, **row} for row in rows(name, documents[name])]
+        except InputError:
+            raise
+        except store.MALFORMED as error:
+            why = f"{type(error).__name__}: {first_line(error)}"
+            raise InputError(f"{name} is no whole result ({why}); make it again") from None
     every = [part for name in COLUMNS for part in (name, f"{name}_error")]
     frame = pd.DataFrame(found, columns=[n for n in every if n in COLUMNS or _base(n)])
     return frame.dropna(axis="columns", how="all")

@@ -17,7 +17,7 @@ import torch
 
 from quantcore import beam, feedback
 from quantcore.beam import BeamConfig
-from quantcore.errors import InputError
+from quantcore.errors import InputError, quoted
 from quantcore.feedback import FeedbackConfig
 from quantcore.objective import LayerProblem
 from quantcore.sweep import Metric, SweepInfo
@@ -46,7 +46,7 @@ class SearchConfig:
     def __post_init__(self) -> None:
         if self.name not in SEARCHES:
             known = ", ".join(SEARCHES)
-            raise InputError(f"there is no search {self.name!r}; choose one of {known}")
+            raise InputError(f"there is no search {quoted(self.name)}; choose one of {known}")
         self.descent()  # these check their own settings
         self.feedback()
 

@@ -22,9 +22,9 @@ from huggingface_hub.errors import (
 )
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from quantcore import checkpoints, conversion, machine
+from quantcore import checkpoints, conversion, files, machine
 from quantcore.blocks import LayerInfo, find_layer, layer_info, linear_layers
-from quantcore.errors import SourceError, first_line
+from quantcore.errors import SourceError, first_line, quoted
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -92,14 +92,14 @@ def resolve(spec: str | None = None) -> ModelSource:
     """
     if spec is None or spec == "default":
         return _default()
-    path = Path(spec).expanduser()
-    if path.exists():
+    path = files.named(spec)
+    if path is not None:
         return _local(spec, path)
     known = {source.name: source for source in available()}
     if spec in known:
         return known[spec]
     if spec.startswith(PATH_SIGNS) or spec.endswith(MODEL_SUFFIXES):
-        raise SourceError(f"there is no file or folder {spec!r}; {_nearest(spec, path)}")
+        raise SourceError(f"there is no file or folder {quoted(spec)}; {_nearest(spec)}")
     return _hub(spec)
 
 
@@ -205,7 +205,8 @@ def _hub(name: str) -> ModelSource:
     """A Hub id that is not in the cache."""
     if not HUB_ID.fullmatch(name):
         raise SourceError(
-            f"there is no model {name!r}: no such file or folder, and no Hub id; {_nearest(name)}"
+            f"there is no model {quoted(name)}: no such file or folder, and no Hub id; "
+            f"{_nearest(name)}"
         )
     if not machine.hub_reachable():
         raise _offline(name)
@@ -269,7 +270,8 @@ def _hub_note(name: str) -> str:
 
 def _offline(name: str) -> SourceError:
     return SourceError(
-        f"model {name!r} is not on this machine and the Hub cannot be reached; {_nearest(name)}"
+        f"model {quoted(name)} is not on this machine and the Hub cannot be reached; "
+        f"{_nearest(name)}"
     )
 
 
@@ -277,20 +279,22 @@ def _refusal(name: str, error: Exception) -> SourceError:
     """Why the Hub did not give a model, in a sentence."""
     if isinstance(error, GatedRepoError):
         return SourceError(
-            f"model {name!r} is gated; accept its terms on the Hub and log in with `hf auth login`"
+            f"model {quoted(name)} is gated; accept its terms on the Hub and log in with "
+            "`hf auth login`"
         )
     if isinstance(error, RepositoryNotFoundError):
-        return SourceError(f"there is no public model {name!r} on the Hub; {_nearest(name)}")
+        return SourceError(f"there is no public model {quoted(name)} on the Hub; {_nearest(name)}")
     return SourceError(
-        f"model {name!r} could not be fetched from the Hub: {first_line(error)}; try again"
+        f"model {quoted(name)} could not be fetched from the Hub: {first_line(error)}; try again"
     )
 
 
-def _nearest(spec: str, path: Path | None = None) -> str:
+def _nearest(spec: str) -> str:
     """The end of a sentence that offers the names most like `spec`."""
     names = [DEFAULT_MODEL, *(source.name for source in available())]
-    if path is not None and path.parent.is_dir():
-        names += [str(Path(spec).parent / file.name) for file in path.parent.iterdir()]
+    folder = files.named(str(Path(spec).parent)) if spec.startswith(PATH_SIGNS) else None
+    if folder is not None and folder.is_dir():
+        names += [str(Path(spec).parent / file.name) for file in folder.iterdir()]
     near = difflib.get_close_matches(spec, dict.fromkeys(names), n=3)
     if near:
         return f"did you mean {' or '.join(near)}?"

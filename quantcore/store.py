@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -32,6 +33,8 @@ from quantcore.weight import AdditiveWeight
 MANIFEST = "quantcore.json"
 LAYERS = "layers"
 FORMAT = 1
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError)
+"""what reading a document raises that is not formed as its writer forms it"""
 Document = dict[str, Any]
 
 
@@ -177,13 +180,27 @@ def read_manifest(folder: Path) -> Document | None:
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-        known = found["format"] == FORMAT and "key" in found
-    except (OSError, ValueError, LookupError, TypeError):
+        known = found["format"] == FORMAT and "key" in found and _is_formed(found)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         known = False
     if not known:
         raise SourceError(f"{path} is damaged or of another version; name another folder")
     assert isinstance(found, dict)
     return found
+
+
+def _is_formed(manifest: Document) -> bool:
+    """Whether the parts that are there are of the kinds that `begin` and those who add give."""
+    kinds = {list: ("plan",), dict: ("config", "model", "text", "ledger", "tuning", "evaluation")}
+    return all(
+        isinstance(manifest.get(name), kind | NoneType)
+        for kind, names in kinds.items()
+        for name in names
+    ) and all(
+        isinstance(entry, dict)
+        for name in ("layers", "blocks")
+        for entry in manifest.get(name, {}).values()
+    )
 
 
 def checksum(path: Path) -> str:

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from quantcore import kernels
-from quantcore.errors import InputError
+from quantcore.errors import InputError, quoted
 from quantcore.kernels.panel import Panel, Rows
 
 PANEL = 384  # columns searched between two matrix products
@@ -84,6 +84,13 @@ def check_counts(search: str, width: int, candidates: int) -> None:
     for name, count in (("width", width), ("candidates", candidates)):
         if count < 1:
             raise InputError(f"{search} {name} must be at least 1, got {count}")
+
+
+def check_seeds(*seeds: int) -> None:
+    """Refuse what `torch.Generator` does not take."""
+    for seed in seeds:
+        if not -(1 << 63) <= seed < 1 << 63:
+            raise InputError(f"a seed must fit into 64 bits, got {quoted(seed)}")
 
 
 def columns_of(order: Int[Tensor, " groups"], group: int) -> Int[Tensor, " columns"]:

@@ -20,10 +20,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from quantcore import kernels
-from quantcore.errors import SchemeError
+from quantcore.errors import SchemeError, quoted
 
 MAX_CODEBOOKS = 4
 MAX_BITS = 16
+FAR = 4096  # from a group size that does not fit to one that is worth naming
 FLOAT_BITS = 16  # codebooks and scales are stored as fp16
 
 
@@ -65,9 +66,9 @@ class Scheme:
         >>> Scheme.parse("2x8g8")
         Scheme(codebooks=2, bits=8, group=8)
         """
-        found = re.fullmatch(r"(\d+)x(\d+) ?g(\d+)", words.strip(), re.ASCII)
+        found = re.fullmatch(r"(\d{1,9})x(\d{1,9}) ?g(\d{1,9})", words.strip(), re.ASCII)
         if found is None:
-            raise SchemeError(f"a scheme is written like 2x8g8, got {words!r}")
+            raise SchemeError(f"a scheme is written like 2x8g8, got {quoted(words)}")
         return cls(*map(int, found.groups()))
 
     @property
@@ -201,8 +202,8 @@ def decode(
 
 
 def _divisors_around(columns: int, group: int) -> list[int]:
-    """The largest divisor of `columns` below `group` and the smallest above it."""
-    divisors = [d for d in range(1, columns + 1) if columns % d == 0]
-    below = [d for d in divisors if d < group][-1:]
-    above = [d for d in divisors if d > group][:1]
-    return below + above
+    """The largest divisor of `columns` below `group` and the smallest above it, as far as near."""
+    lower = range(min(group - 1, columns), max(0, group - FAR), -1)
+    upper = range(group + 1, min(group + FAR, columns) + 1)
+    near = [next((d for d in some if columns % d == 0), None) for some in (lower, upper)]
+    return [d for d in near if d is not None] or [1]

@@ -12,6 +12,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+# hostile inputs go without the checks of types: `test_fuzz.py` runs them, or `make fuzz`
+collect_ignore = [] if "AQVIZ_FUZZ" in os.environ else ["fuzz"]
 SHARED = Path(__file__).parents[2] / "shared"
 
 

@@ -21,7 +21,7 @@ from aqviz.tabs.form import Form
 from aqviz.tabs.visitors import visitor
 from aqviz.uploads import Uploads
 from quantcore.blocks import LayerInfo
-from quantcore.errors import QuantcoreError, SourceError
+from quantcore.errors import QuantcoreError, SourceError, as_name
 from quantcore.experiment import Experiment
 
 LOST = "this link's run is not kept here; press Run to make it again"
@@ -74,6 +74,11 @@ class Core:
             return self.recording
         job = self.store.get(name)
         return job.document if job else None
+
+    def race(self, job_id: str) -> Job | None:
+        """The job of that id, where it is a race's: other views find theirs by their settings."""
+        job = self.store.get(job_id)
+        return job if job and isinstance(job.config, Experiment) else None
 
     def recorded(self, config: Any) -> Document | None:
         """The recording of this study, where there is one."""
@@ -134,7 +139,7 @@ def start(core: Core, form: Form) -> Job:
 
 def resume(core: Core, job_id: str) -> Job | None:
     """Let a job that ended early go on."""
-    job = core.store.get(job_id)
+    job = core.race(job_id)
     return core.store.submit(job.config, visitor()) if job else None
 
 
@@ -145,7 +150,7 @@ def visit(core: Core, query: Mapping[str, str]) -> tuple[str, Form | None, Job |
     job = None
     try:
         link = permalink.from_query(query)
-        job = core.store.get(link.job) if link.job else None
+        job = core.race(link.job) if link.job else None
         lost = panels.alert(LOST) if link.job and job is None else ""
         experiment = job.config if job else link.experiment
         if experiment is None:
@@ -154,7 +159,9 @@ def visit(core: Core, query: Mapping[str, str]) -> tuple[str, Form | None, Job |
         layers = core.layers(experiment.model, experiment.problem)
         if experiment.layer not in layers:
             home = f"the file {experiment.problem}" if experiment.problem else "this model"
-            raise SourceError(f"{home} has no layer {experiment.layer}; choose another one")
+            raise SourceError(
+                f"{home} has no layer {as_name(experiment.layer)}; choose another one"
+            )
         form = Form.of(experiment, layers)
     except QuantcoreError as error:  # what was found stays, though it cannot be run again
         return panels.alert(str(error)), None, job

@@ -4,9 +4,9 @@ from typing import Any, NamedTuple
 
 from aqviz import permalink
 from quantcore.blocks import LayerInfo
-from quantcore.errors import InputError, SourceError
+from quantcore.errors import InputError, SourceError, as_name, quoted
 from quantcore.experiment import Experiment
-from quantcore.weight import PRESETS, Scheme
+from quantcore.weight import PRESETS, Scheme, preset
 
 OWN = "own"  # the choice of bits that opens codebooks, bits and group
 
@@ -38,7 +38,7 @@ class Form(NamedTuple):
     def scheme(self) -> Scheme:
         """The preset's scheme, or the one spelled out."""
         if self.preset != OWN:
-            return PRESETS[float(self.preset)]
+            return preset(_real("bits of codes", self.preset))
         return Scheme(
             _whole("codebooks", self.codebooks),
             _whole("bits of a code", self.bits),
@@ -50,7 +50,8 @@ class Form(NamedTuple):
         for info in layers.values():
             if str(info.block) == self.block and info.projection == self.projection:
                 return info
-        raise SourceError(f"block {self.block} has no layer {self.projection}; choose another one")
+        block, layer = (as_name(str(one)) for one in (self.block, self.projection))
+        raise SourceError(f"block {block} has no layer {layer}; choose another one")
 
     def experiment(self, layers: dict[str, LayerInfo]) -> Experiment:
         """The experiment, checked against its layer.
@@ -126,14 +127,17 @@ def preset_of(scheme: Scheme) -> str:
     return next((f"{bits:g}" for bits, known in PRESETS.items() if known == scheme), OWN)
 
 
-def _real(name: str, value: int | float | None) -> float:
+def _real(name: str, value: int | float | str | None) -> float:
     if value is None:
         raise InputError(f"the {name} is empty; enter a number")
-    return float(value)
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"the {name} must be a number, got {quoted(value)}") from None
 
 
 def _whole(name: str, value: int | float | None) -> int:
     number = _real(name, value)
-    if number != int(number):
+    if not number.is_integer():
         raise InputError(f"the {name} must be a whole number, got {number:g}")
     return int(number)

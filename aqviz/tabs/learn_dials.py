@@ -18,7 +18,7 @@ from aqviz.figures.lesson_rounding import MOST_BITS, SPACINGS, draw_rounding, vi
 from aqviz.figures.lesson_sums import draw_sums, view_sums
 from aqviz.figures.lesson_tuning import STEPS, draw_tuning, view_tuning
 from aqviz.figures.lesson_vectors import draw_vectors, view_vectors
-from quantcore.errors import InputError
+from quantcore.errors import InputError, quoted
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Choice:
         """
         if value not in self.options:
             offered = ", ".join(map(str, self.options))
-            raise InputError(f"{name} must be one of {offered}, got {value}")
+            raise InputError(f"{name} must be one of {offered}, got {quoted(value)}")
 
     def draw(self, name: str, value: Any) -> Any:
         """Radio buttons."""

@@ -24,11 +24,11 @@ def draw_pinned(core: Core, board: Board) -> None:
     """The figure of pinned runs, the button that clears it, and their wiring."""
     pins = gr.Textbox(visible="hidden", elem_id="pins")
     with gr.Column(visible=False, elem_classes="board") as column:
-        view = figure_card("pins", _drawn(core, ()))
+        view = figure_card("pins", drawn(core, ()))
         clear = gr.Button("Remove all pins", elem_id="unpin", size="sm")
 
     def shown(ids: Sequence[str]) -> list[Any]:
-        return [",".join(ids), gr.update(visible=bool(ids)), _drawn(core, ids)]
+        return [",".join(ids), gr.update(visible=bool(ids)), drawn(core, ids)]
 
     def add(so_far: str, job: str) -> list[Any]:
         return shown(pinned(core, so_far, job or recordings.FIRST))
@@ -52,7 +52,8 @@ def pinned(core: Core, so_far: str, job: str) -> tuple[str, ...]:
     return tuple(known[-len(LETTERS) :])
 
 
-def _drawn(core: Core, ids: Sequence[str]) -> str:
+def drawn(core: Core, ids: Sequence[str]) -> str:
+    """The pinned runs side by side, as JSON."""
     documents = {one: core.document(one) for one in ids}
     races = {one: found for one, found in documents.items() if found and "runs" in found}
     return theme.to_json(draw_pins(view_pins(races)), ",".join(ids))

@@ -107,7 +107,7 @@ def _wire_board(core: Core, controls: Controls, board: Board) -> list[Any]:
         return _guarded(core, lambda: resume(core, job_id))
 
     def poll(job_id: str, seen: int | float) -> Any:
-        job = core.store.get(job_id)
+        job = core.race(job_id)
         return gr.skip() if job and job.version == seen else board_values(core, job)
 
     def stop(job_id: str) -> list[Any]:

@@ -101,11 +101,13 @@ def previous(path: Path | None, ours: Callable[[dict[str, Any]], bool]) -> dict[
         return None
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         found = None
-    if not isinstance(found, dict) or not ours(found):
-        raise InputError(f"{path} is there and is no result of this command; name another file")
-    return found
+    if isinstance(found, dict) and isinstance(found.get("config"), dict) and "key" in found:
+        document: dict[str, Any] = found
+        if ours(document):
+            return document
+    raise InputError(f"{path} is there and is no result of this command; name another file")
 
 
 def follow(

@@ -61,7 +61,7 @@ def _previous(json_file: Path | None, config: Evaluation) -> Document | None:
     """What an earlier try of the same evaluation left in the file; candidates may be others."""
     found = console.previous(json_file, lambda document: document.get("kind") == evaluation.KIND)
     if found is not None and found["key"] != config.key():
-        asked = asdict(config) | {"candidates": found["config"]["candidates"]}
+        asked = asdict(config) | {"candidates": found["config"].get("candidates")}
         console.refuse_other(json_file, "evaluation", files.differing(found["config"], asked))
     return found
 

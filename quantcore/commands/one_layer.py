@@ -18,6 +18,8 @@ from quantcore.results import Document
 from quantcore.search import SearchConfig
 from quantcore.weight import Scheme
 
+MOST_SEEDS = 10_000
+
 
 def experiment(
     layer: Annotated[
@@ -169,6 +171,8 @@ def _layer_name(layer: str | None, problem: Path | None, name: str | None) -> st
 def _seeds(first: int, count: int) -> tuple[int, ...]:
     if count < 1:
         raise InputError(f"--seeds must be at least 1, got {count}")
+    if count > MOST_SEEDS:
+        raise InputError(f"--seeds must be at most {MOST_SEEDS}, got {count}")
     return tuple(range(first, first + count))
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from quantcore import corpora, machine, problems, shards, sources
 from quantcore import store as stores
-from quantcore.errors import InputError
+from quantcore.errors import InputError, quoted
 from quantcore.progress import Progress
 from quantcore.pv import loop, student
 from quantcore.pv.descent import Problem, PvConfig
@@ -78,7 +78,7 @@ class Tuning:
                 raise InputError(f"{name} must be above 0, got {value}")
         if self.metric not in METRICS:
             known = " or ".join(METRICS)
-            raise InputError(f"there is no metric {self.metric!r}; choose {known}")
+            raise InputError(f"there is no metric {quoted(self.metric)}; choose {known}")
 
 
 def run(

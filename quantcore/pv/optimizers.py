@@ -21,7 +21,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from quantcore.errors import InputError
+from quantcore.errors import InputError, quoted
 
 OPTIMIZERS = ("lamb", "adam")
 
@@ -45,7 +45,7 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         if self.name not in OPTIMIZERS:
             known = " or ".join(OPTIMIZERS)
-            raise InputError(f"there is no optimizer {self.name!r}; choose {known}")
+            raise InputError(f"there is no optimizer {quoted(self.name)}; choose {known}")
         if not self.lr >= 0:
             raise InputError(f"the learning rate must be at least 0, got {self.lr}")
 
