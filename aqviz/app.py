@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from anyio import CapacityLimiter, to_thread
 from gradio.events import api as publish
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -23,6 +24,7 @@ from aqviz.api import Api
 from aqviz.engine import Document, Engine
 from aqviz.gate import limited
 from aqviz.limits import Limits
+from aqviz.memory import few_arenas
 from aqviz.plot_host import script_route
 from aqviz.serving import Serving
 from aqviz.static.folder import write
@@ -49,6 +51,7 @@ from quantcore.errors import InputError, QuantcoreError
 log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 PORT = 7860
+ZIPS = 2  # made at a time: each takes a processor for a second
 UPLOAD_SECONDS = 600  # for which a file nobody took stays in Gradio's folder
 DRAWN: dict[str, Callable[[Core], None]] = {
     "race": draw_race,
@@ -127,6 +130,7 @@ def make_core(
     Raises:
         InputError: a setting of the environment is wrong.
     """
+    few_arenas()
     limits = limits or Limits.here()
     engine = limited(engine or hosted(), limits)
     store = JobStore(folder or limits.folder("jobs"), engine, limits)
@@ -192,7 +196,9 @@ def serve(demo: gr.Blocks, core: Core, **launch: Any) -> Any:
         max_file_size=core.uploads.largest,
         app_kwargs={
             "routes": [script_route(), results_route(core), zip_route(core)],
-            "middleware": [Middleware(Serving, public=core.limits.public)],
+            "middleware": [
+                Middleware(Serving, public=core.limits.public, largest=core.uploads.largest)
+            ],
         },
         **launch,
     )
@@ -213,11 +219,12 @@ def results_route(core: Core) -> Route:
 
 def zip_route(core: Core) -> Route:
     """Serves everything of a view in a zip; it is asked for with the query of the view's link."""
+    few = CapacityLimiter(ZIPS)
 
     async def everything(request: Request) -> Response:
         query = dict(request.query_params)
         try:
-            body = await run_in_threadpool(zip_of, core, query, request.url.query)
+            body = await to_thread.run_sync(zip_of, core, query, request.url.query, limiter=few)
         except AbsentError as error:
             return _refused(str(error), 404)
         except QuantcoreError as error:

@@ -1,4 +1,6 @@
-"""What every answer of the server carries: who the visitor is, and what a page may do.
+"""What every answer of the server carries, and what no request gets past.
+
+Who the visitor is, what a page may do; and files that wait to be taken are bounded all together.
 
 The page needs scripts and styles within itself (Gradio writes them), and nothing from elsewhere: a
 browser that keeps to the policy asks no other server for anything. Hugging Face shows Spaces in a
@@ -6,13 +8,20 @@ frame, so it may frame the page; other sites may not.
 """
 
 import secrets
+from contextlib import suppress
 from http.cookies import SimpleCookie
+from pathlib import Path
 
+from gradio.utils import get_upload_folder
 from starlette.datastructures import MutableHeaders
+from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aqviz.tabs.visitors import COOKIE
 
+UPLOAD = "/gradio_api/upload"
+WAITING = 16  # largest files
+FULL = "too many files are being uploaded here at the moment; try again in ten minutes"
 YEAR = 365 * 24 * 3600  # seconds
 POLICY = "; ".join(
     [
@@ -38,16 +47,27 @@ HEADERS = {
 
 
 class Serving:
-    """Adds the headers, and a visitor's name to whoever has none."""
+    """Adds the headers, and a visitor's name to whoever has none.
 
-    def __init__(self, app: ASGIApp, public: bool = False) -> None:
+    Args:
+        app: What answers.
+        public: Whether strangers use it.
+        largest: Bytes of the largest upload; that much of `WAITING` times may lie in Gradio's
+            folder, which it empties by age only.
+    """
+
+    def __init__(self, app: ASGIApp, public: bool, largest: int) -> None:
         self._app = app
         self._public = public
+        self._room = WAITING * largest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if scope["path"] == UPLOAD and _bytes(Path(get_upload_folder())) > self._room:
+            await PlainTextResponse(FULL, status_code=503)(scope, receive, send)
             return
         new = scope["path"] == "/" and COOKIE not in _cookies(scope)
 
@@ -65,6 +85,15 @@ class Serving:
         where = "SameSite=None; Secure; Partitioned" if self._public else "SameSite=Lax"
         name = secrets.token_urlsafe(12)
         return f"{COOKIE}={name}; Max-Age={YEAR}; Path=/; HttpOnly; {where}"
+
+
+def _bytes(folder: Path) -> int:
+    """The bytes of all files under a folder, some of which may go meanwhile."""
+    sizes = 0
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            sizes += file.stat().st_size if file.is_file() else 0
+    return sizes
 
 
 def _cookies(scope: Scope) -> SimpleCookie:

@@ -27,6 +27,7 @@ import psutil
 from aqviz.engine import Document, Engine, unexpected
 from aqviz.jobs import Job, State
 from aqviz.limits import Limits
+from aqviz.memory import give_back
 from aqviz.retention import MIB, make_room
 from aqviz.waiting import Line
 from quantcore import files, machine, results
@@ -188,6 +189,7 @@ class JobStore:
                 job = self._keep(replace(job, state=State.RUNNING))
             self._contexts[job.id].run(self._run, job)
             self._tidy()
+            give_back()
 
     def _run(self, job: Job) -> None:
         try:

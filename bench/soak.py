@@ -7,7 +7,7 @@ client is a visitor of its own and does, at random: open the page, redraw a view
 ask a function, run a comparison with a seed that nobody else has and wait for its result. An answer
 is right if it is what was asked for: the client's own layer, scheme and seed, or one of the
 sentences in which a busy server refuses. At the end the memory of the server's process is compared
-with what it was after one round of everything.
+with what it was after some rounds of everything by one visitor.
 """
 
 import argparse
@@ -37,7 +37,9 @@ BUSY = ("runs are waiting already", "you have a run under way")
 VIEWS = ("race", "map", "search", "rho", "perplexity", "inside", "paper")
 KINDS = {"page": 3, "redraw": 10, "zip": 1, "function": 4, "race": 3}  # and their weights
 PAUSE = 1.0  # seconds that a visitor looks at what came, at the mean
-PATIENCE = 120.0  # seconds for any one answer
+PATIENCE = 60.0  # seconds for any one answer
+WARM = 20  # rounds before memory is measured first
+TURN = 900.0  # seconds for a run: the queue before it is long
 
 
 @dataclass
@@ -102,7 +104,7 @@ class Visitor:
     def __post_init__(self) -> None:
         self.which = random.Random(self.number)
         self.http = httpx.Client(base_url=self.address, timeout=PATIENCE)
-        self.api = Client(self.address, verbose=False)
+        self.api = Client(self.address, verbose=False, httpx_kwargs={"timeout": PATIENCE})
         self.runs = 0
 
     def stay(self, until: float) -> None:
@@ -155,14 +157,15 @@ class Visitor:
         layer, seed = self.which.choice(LAYERS), 10_000 * self.number + self.runs
         settings = {"seed": seed, "windows": 0, "tokens": 1024, "heldout": 1024}
         job = self.api.predict(layer, "1x6g8", settings=settings, api_name="/race")
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + TURN
         while job["state"] in {"queued", "running"}:
             if time.monotonic() > until:
-                return f"still {job['state']} after {PATIENCE:g} s"
+                return f"still {job['state']} after {TURN:g} s"
             time.sleep(0.5)
             job = self.api.predict(job["id"], api_name="/job")
         if job["state"] != "done":
             return f"{job['state']}: {job['error']}"
+        job = self.api.predict(job["id"], api_name="/job")
         mine = (job["document"]["layer"], job["document"]["config"]["seeds"])
         return "" if mine == (layer, [seed]) else f"asked {layer}, {seed} and got {mine}"
 
@@ -181,10 +184,10 @@ def load(address: str, clients: int, seconds: float) -> Tally:
 
 
 def warm(address: str) -> None:
-    """One round of everything, so that what is loaded once is loaded."""
+    """Rounds of everything, so that what is loaded or held once is there."""
     visitor = Visitor(0, address, Redraws(address), Tally())
-    for kind in KINDS:
-        for _ in range(3):
+    for _ in range(WARM):
+        for kind in KINDS:
             visitor.do(kind)
     assert not visitor.tally.wrong, visitor.tally.wrong
 

@@ -6,7 +6,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from aqviz.serving import HEADERS, Serving
+from aqviz.serving import HEADERS, UPLOAD, WAITING, Serving
 from aqviz.tabs.visitors import COOKIE
 
 
@@ -19,8 +19,9 @@ def served():
     """An app that says who the visitor is, public or not."""
 
     def make(public: bool) -> TestClient:
-        middleware = [Middleware(Serving, public=public)]
-        routes = [Route("/", hello), Route("/other", hello)]
+        middleware = [Middleware(Serving, public=public, largest=100)]
+        paths = ("/", "/other", UPLOAD)
+        routes = [Route(path, hello) for path in paths]
         return TestClient(Starlette(routes=routes, middleware=middleware))
 
     return make
@@ -51,3 +52,16 @@ def test_in_a_frame_of_another_site_the_name_is_kept_too(served):
     for word in ("HttpOnly", "Secure", "SameSite=None", "Partitioned"):
         assert word in given
     assert "Secure" not in served(False).get("/").headers["set-cookie"]
+
+
+def test_files_that_wait_are_bounded_all_together(served, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    client = served(True)
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one" / "file").write_bytes(bytes(100 * WAITING))
+    assert client.get(UPLOAD).status_code == 200
+    (tmp_path / "more").write_bytes(b"1")
+    refused = client.get(UPLOAD)
+    assert refused.status_code == 503
+    assert "too many files are being uploaded here" in refused.text
+    assert client.get("/other").status_code == 200
