@@ -19,7 +19,7 @@ check: .venv/dev.stamp  ## format, lint, import directions, types
 	$(BIN)/mypy
 
 fuzz: .venv/dev.stamp  ## thousands of inputs of strangers, as a table and JSON
-	OMP_WAIT_POLICY=passive $(BIN)/python tests/fuzz/run.py --times 12 --json fuzz.json
+	OMP_WAIT_POLICY=passive $(BIN)/python tests/fuzz/run.py --times 5 --json fuzz.json
 
 bench: .venv/app.stamp  ## ratios measured in one run, as a table and JSON
 	OMP_WAIT_POLICY=passive $(BIN)/python bench/layer.py --json bench.json

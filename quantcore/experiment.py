@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from quantcore import corpora, evaluate, files, machine, problems, results, sources, study, sweep
 from quantcore import estimate as estimates
 from quantcore.blocks import LayerInfo, layer_info
-from quantcore.errors import InputError, SourceError
+from quantcore.errors import InputError, SourceError, quoted
 from quantcore.init import InitConfig
 from quantcore.layer import LayerConfig
 from quantcore.objective import LayerProblem, Regularisation
@@ -32,6 +32,7 @@ from quantcore.search import SearchConfig
 from quantcore.sources import LoadedModel
 from quantcore.weight import AdditiveWeight, Scheme
 
+MOST_WINDOWS = 10**6
 MODEL_STAGES = ("load model", "measure Hessian", "perplexity")
 
 
@@ -83,9 +84,10 @@ class Experiment:
         if len(set(self.inits)) < len(self.inits) or len(set(self.seeds)) < len(self.seeds):
             raise InputError("initialisers and seeds must each be named once")
         sweep.check_seeds(*self.seeds)
-        if self.perplexity_windows < 0:
+        if not 0 <= self.perplexity_windows <= MOST_WINDOWS:
             raise InputError(
-                f"perplexity windows must be at least 0, got {self.perplexity_windows}"
+                f"perplexity windows must be at least 0 and at most {MOST_WINDOWS}, "
+                f"got {quoted(self.perplexity_windows)}"
             )
         self.texts()  # these check their own settings
         for init in self.inits:

@@ -25,7 +25,7 @@ def named(words: str) -> Path | None:
     """
     try:
         path = Path(words).expanduser()
-        return path if path.exists() else None
+        return path if words and path.exists() else None
     except (OSError, ValueError, RuntimeError):
         return None
 

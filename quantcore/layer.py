@@ -22,12 +22,14 @@ import torch
 
 from quantcore import codebooks, init
 from quantcore.codebooks import RefitConfig, RefitInfo
-from quantcore.errors import InputError
+from quantcore.errors import InputError, quoted
 from quantcore.init import InitConfig, InitInfo
 from quantcore.objective import Errors, LayerProblem, Regularisation
 from quantcore.search import SearchConfig, Searcher
 from quantcore.sweep import SweepInfo
 from quantcore.weight import AdditiveWeight, Scheme
+
+MOST_SWEEPS = 1000
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,8 @@ class LayerConfig:
     def __post_init__(self) -> None:
         if self.sweeps < 0:
             raise InputError(f"sweeps must be at least 0, got {self.sweeps}")
+        if self.sweeps > MOST_SWEEPS:  # whose seconds are added up before anything runs
+            raise InputError(f"sweeps must be at most {MOST_SWEEPS}, got {quoted(self.sweeps)}")
 
 
 class Phase(NamedTuple):

@@ -35,6 +35,7 @@ from quantcore.weight import AdditiveWeight
 CHUNK = 1 << 22  # numbers of a tall array that meet H at once
 SLICE = 1 << 19  # numbers of one that does not
 PANEL = 256  # columns of H held in float64 at once
+MOST_DAMPING = 1e6  # which leaves nothing of H but its mean; more would not fit into float32
 SYMMETRY = 1e-3  # largest |H - H^T| accepted, as a share of the largest |H|
 
 
@@ -51,8 +52,10 @@ class Regularisation:
     shrinkage: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.damping >= 0:
-            raise InputError(f"damping must be at least 0, got {self.damping}")
+        if not 0 <= self.damping <= MOST_DAMPING:
+            raise InputError(
+                f"damping must be at least 0 and at most {MOST_DAMPING:g}, got {self.damping}"
+            )
         if not 0 <= self.shrinkage <= 1:
             raise InputError(f"shrinkage must be between 0 and 1, got {self.shrinkage}")
 

@@ -22,6 +22,7 @@ from quantcore.errors import InputError, SourceError, quoted
 from quantcore.objective import LayerProblem
 from quantcore.sources import LoadedModel, ModelSource
 
+MOST_TOKENS = 10**9
 Observe = Callable[[int, int], None]
 
 
@@ -42,6 +43,10 @@ class TextConfig:
     heldout_tokens: int = 4096
 
     def __post_init__(self) -> None:
+        for name in ("window", "calibration_tokens", "heldout_tokens"):
+            if getattr(self, name) > MOST_TOKENS:
+                given = quoted(getattr(self, name))
+                raise InputError(f"{name} must be at most {MOST_TOKENS} tokens, got {given}")
         if self.window < 2:
             raise InputError(f"window must be at least 2 tokens, got {self.window}")
         for name in ("calibration_tokens", "heldout_tokens"):

@@ -109,7 +109,7 @@ def _frame(
     found = []
     for name in documents:
         try:
-            found += [{"document": name, **row} for row in rows(name, documents[name])]
+            found += [{"document": name, **_flat(row)} for row in rows(name, documents[name])]
         except InputError:
             raise
         except store.MALFORMED as error:
@@ -118,6 +118,13 @@ def _frame(
     every = [part for name in COLUMNS for part in (name, f"{name}_error")]
     frame = pd.DataFrame(found, columns=[n for n in every if n in COLUMNS or _base(n)])
     return frame.dropna(axis="columns", how="all")
+
+
+def _flat(row: Row) -> Row:
+    for name, value in row.items():
+        if isinstance(value, (list, dict)):
+            raise TypeError(f"{name} is no single value")
+    return row
 
 
 def _rows(name: str, document: Document) -> Iterable[Row]:

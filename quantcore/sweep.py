@@ -19,6 +19,7 @@ from quantcore import kernels
 from quantcore.errors import InputError, quoted
 from quantcore.kernels.panel import Panel, Rows
 
+WIDEST = 1 << 16  # hypotheses; memory sets a lower bound for all but tiny layers
 PANEL = 384  # columns searched between two matrix products
 TABLES = 1 << 22  # numbers in the kernel's tables for one panel; large codebooks get small panels
 CHUNK = 1 << 22  # pulls held at once; more rows than that are searched in turn
@@ -84,6 +85,8 @@ def check_counts(search: str, width: int, candidates: int) -> None:
     for name, count in (("width", width), ("candidates", candidates)):
         if count < 1:
             raise InputError(f"{search} {name} must be at least 1, got {count}")
+        if count > WIDEST:
+            raise InputError(f"{search} {name} must be at most {WIDEST}, got {quoted(count)}")
 
 
 def check_seeds(*seeds: int) -> None:

@@ -406,3 +406,41 @@ def test_a_job_whose_file_is_gone_is_no_job_and_is_made_again(open_store, tmp_pa
     assert store.get(job.id) is None
     again = wait(store, store.submit(experiment()), State.DONE)
     assert again.document == document()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"document": {"runs": 3}},
+        {"config": {"layer": "another"}},
+        {"id": "../elsewhere"},
+        {"owner": "me"},
+        {"created": 3},
+        {"state": "somewhere"},
+    ],
+)
+def test_a_file_that_is_not_as_it_was_written_is_no_job(open_store, tmp_path, change):
+    job = Job("a", experiment().key(), experiment(), State.DONE, document=document())
+    file = tmp_path / "jobs" / "a.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(json.loads(job.to_json()) | change))
+    assert open_store().get("a") is None
+    file.write_text(job.to_json())
+    assert open_store().get("a") == job
+
+
+@pytest.mark.parametrize("text", ["null", "3", "[]", "[" * 100_000, '"', "\ufeff{}"])
+def test_any_json_leaves_the_store_standing(open_store, tmp_path, text):
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "a.json").write_text(text)
+    (tmp_path / "jobs" / "b.json").mkdir()
+    store = open_store()
+    assert store.get("a") is store.get("b") is store.get("x" * 300) is None
+
+
+def test_a_job_under_another_name_is_none(open_store, tmp_path):
+    (tmp_path / "jobs").mkdir()
+    made = Job("../outside", "", experiment())
+    (tmp_path / "jobs" / "a.json").write_text(made.to_json())
+    assert open_store().get("a") is None
+    assert not (tmp_path / "outside.json").exists()

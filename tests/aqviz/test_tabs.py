@@ -9,12 +9,14 @@ from aqviz.jobs import Job, State
 from aqviz.store import Place
 from aqviz.tabs import panels
 from aqviz.tabs.actions import check, first_facts, resume, start, visit
+from aqviz.tabs.board import board_values
 from aqviz.tabs.controls import blocks_of, projections_of
 from aqviz.tabs.form import Form
 from aqviz.tabs.links import Wiring
 from aqviz.tabs.map import MapState
 from aqviz.tabs.race import default_width
-from aqviz.tabs.show import show_job, show_recording
+from aqviz.tabs.search import SearchState
+from aqviz.tabs.show import Shown, show_job, show_recording
 from quantcore.errors import QuantcoreError, SourceError
 from quantcore.progress import Progress
 from quantcore.search import DEFAULT_WIDTHS, SEARCHES
@@ -251,3 +253,11 @@ def test_a_view_that_is_opened_without_a_link_is_redrawn_only_where_it_can_have_
     *controls, alert, drawn, query = wiring.opened("view=map&colour=kurtosis", *values)
     assert controls == ["", MapState.layer, "kurtosis", "2x8g8", True]
     assert (alert, drawn, query) == ("", "drawn", "v=1&view=map&colour=kurtosis")
+
+
+def test_a_link_to_the_race_with_another_views_job_is_a_sentence(core):
+    job = core.store.submit(SearchState(layer=LAYER).survey)
+    alert, form, found = visit(core, {"job": job.id})
+    assert "not kept here" in alert
+    assert form is found is None
+    assert board_values(core, core.race(job.id))[len(Shown._fields)] == ""

@@ -463,3 +463,28 @@ def test_the_lines_that_write_a_file_write_one_that_is_taken(kept, rng, tmp_path
     inputs = torch.randn(64, 16, generator=rng)
     exec(lines, {"inputs": inputs, "layer": torch.nn.Linear(16, 12)})
     assert kept.keep(tmp_path / "mine.safetensors").layers == {"mine": (12, 16)}
+
+
+@pytest.mark.parametrize("part", ["hessian", "heldout_hessian"])
+def test_a_hessian_that_no_search_can_use_is_refused_at_once(part, kept, tmp_path, rng):
+    tensors = layer(rng)
+    values, vectors = torch.linalg.eigh(tensors[f"mine.{part}"])
+    values[0] = -0.2 * values[-1]
+    turned = vectors @ values.diag() @ vectors.T
+    tensors[f"mine.{part}"] = (turned + turned.T) / 2
+    path = tmp_path / "bad.safetensors"
+    save_file(tensors, path)
+    with pytest.raises(InputError, match=rf"mine\.{part} is not positive semidefinite"):
+        kept.keep(path)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("outliers", [1, 30])
+def test_a_hessian_that_rounding_made_indefinite_is_kept(dtype, outliers, kept, tmp_path, rng):
+    inputs = torch.randn(8, 64, generator=rng)  # fewer tokens than inputs: it is singular
+    inputs[:, 0] *= outliers
+    rounded = (inputs.T @ inputs / len(inputs)).to(dtype)
+    assert torch.linalg.eigvalsh(rounded.double())[0] < 0
+    path = tmp_path / "mine.safetensors"
+    save_file({"a.weight": torch.randn(4, 64, generator=rng), "a.hessian": rounded}, path)
+    assert kept.keep(path).layers == {"a": (4, 64)}

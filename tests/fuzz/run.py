@@ -1,6 +1,6 @@
 """Feed the program with what strangers could give it.
 
-    python tests/fuzz/run.py [--times 12] [--json FILE] [further words for pytest]
+    python tests/fuzz/run.py [--times 5] [--json FILE] [further words for pytest]
 
 Without the type checks of the suite, and without its rule that a warning is an error: strangers
 meet neither. `make fuzz` is the long form, `tests/test_fuzz.py` the short one.
@@ -21,7 +21,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--times", type=float, default=1.0, help="of the short form's inputs")
+    parser.add_argument("--times", type=float, default=1.0, help="of the inputs as written")
     parser.add_argument("--json", type=Path, help="where to write the table")
     chosen, more = parser.parse_known_args()
     os.environ["AQVIZ_FUZZ"] = str(chosen.times)

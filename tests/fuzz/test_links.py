@@ -4,8 +4,9 @@ from dataclasses import fields
 from urllib.parse import urlencode
 
 import pytest
+import torch
 from harness import many, tried
-from hostile import NUMBERS, SCHEMES, WORDS, queries, strings_of
+from hostile import NAMES, NUMBERS, SCHEMES, WORDS, queries, strings_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -23,6 +24,7 @@ from aqviz.tabs.perplexity_show import Perplexity
 from aqviz.tabs.rho import RhoState
 from aqviz.tabs.search import SearchState
 from aqviz.tabs.tune import TuneState
+from quantcore import study
 
 STATES = {
     "map": MapState,
@@ -47,14 +49,21 @@ VALUES = (
 
 
 def marked(values) -> list[str]:
-    """The texts of outputs that hold a stranger's markup as it came."""
-    return [
-        text for text in strings_of(values) if "<script>alert(1)" in text or "<img src=x" in text
-    ]
+    """HTML that holds a stranger's markup as it came; in a control's value it is but text."""
+    html = (text for text in strings_of(values) if text.startswith("<") and text not in NAMES)
+    return [text for text in html if "<script>alert(1)" in text or "<img src=x" in text]
+
+
+def seconds(experiment) -> list[float]:
+    """What a run on a small layer would take; asked for whenever a link is opened."""
+    configs = (experiment.config(init) for init in experiment.inits)
+    return [study.seconds_of(one, 64, 64, torch.device("cpu")) for one in configs]
 
 
 @many(300)
 @given(queries(RACE), st.booleans())
+@example({"sweeps": "999999999999"}, True)
+@example({"beam": "9" * 400}, True)
 @example({"scheme": "9" * 5000 + "x8g8"}, True)
 @example({"beam": "9" * 5000}, True)
 @example({"seed": "9" * 30}, True)
@@ -65,6 +74,7 @@ def test_a_link_to_the_race(query, named):
         again = tried("link: race, written again", lambda: permalink.to_query(found.experiment))
         assert permalink.from_query(asked_of(again)).experiment == found.experiment
         tried("link: race, its command", lambda: permalink.command(found.experiment))
+        tried("link: race, its seconds", lambda: seconds(found.experiment))
 
 
 @pytest.mark.parametrize("view", STATES)

@@ -7,7 +7,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BertConfig, T5Config, modeling_gguf_pytorch_utils
 from transformers.utils import logging
 
-from quantcore import checkpoints, machine
+from quantcore import checkpoints, machine, shards
 from quantcore.errors import ResourceError, SourceError
 
 
@@ -219,3 +219,30 @@ def test_a_folder_without_tokenizer_is_refused(folder):
 def test_a_damaged_tokenizer_is_refused(folder):
     (folder / "tokenizer.json").write_text("{}")
     refused(folder, "the tokenizer of model tiny cannot be used: ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"num_hidden_layers": 10**9}, "num_hidden_layers must be at most 1024"),
+        ({"text_config": {"num_local_experts": 10**9}}, "num_local_experts must be at most"),
+        ({"hidden_size": "wide"}, "config.json of model tiny cannot be used: Validation error"),
+        ({"num_attention_heads": 7}, "config.json of model tiny cannot be used"),
+        ({"intermediate_size": -8}, "config.json of model tiny cannot be used"),
+        ({"architectures": [["LlamaForCausalLM"]]}, "is no causal language model"),
+        ({"quantization_config": "aqlm"}, "tiny"),
+    ],
+)
+def test_what_no_model_has_is_refused_before_it_is_made(folder, changes, message):
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(SourceError, match=message) as refusal:
+        checkpoints.read_skeleton(folder, "tiny")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("shard", ["../other.safetensors", "/etc/passwd", "a\0b", "", 3, ["a"]])
+def test_an_index_names_files_beside_it(folder, shard):
+    (folder.parent / "other.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
+    (folder / shards.INDEX).write_text(json.dumps({"weight_map": {"a": shard}}))
+    refused(folder, "model tiny (is damaged|names files that are not beside it)")

@@ -108,6 +108,8 @@ def test_an_unknown_text_offers_the_known(spec, hint):
         ("a.jsonl", b"", r"a\.jsonl cannot be read as json: it is empty"),
         ("a.jsonl", b'{"text": "a"}\n{"te', r"a\.jsonl cannot be read as json: .*pars"),
         ("a.jsonl", b'{"body": "a", "n": 1}\n', r"no column 'text'; its columns are body, n"),
+        ("a.json", b" \nnull", r"a\.json begins with null; give an object in each line"),
+        ("a.jsonl", b'{"a\\nb": 1}\n', r"its columns are 'a\\nb'"),
         ("a.json", b"what?", r"a\.json cannot be read as json: "),
         ("a.parquet", b"PAR1 and then nothing", r"a\.parquet cannot be read as parquet: "),
         ("a.parquet", b"", r"a\.parquet cannot be read as parquet: "),

@@ -201,7 +201,10 @@ def test_more_memory_than_there_is_is_refused_before_it_starts(small, monkeypatc
         ({"beam": 0}, "beam width must be at least 1, got 0"),
         ({"sweeps": -1}, "sweeps must be at least 0, got -1"),
         ({"shrinkage": 2.0}, "shrinkage must be between 0 and 1, got 2.0"),
-        ({"perplexity_windows": -1}, "perplexity windows must be at least 0, got -1"),
+        (
+            {"perplexity_windows": -1},
+            "perplexity windows must be at least 0 and at most 1000000, got -1",
+        ),
         ({"window": 0}, "window must be at least 2 tokens, got 0"),
     ],
 )

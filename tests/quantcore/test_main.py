@@ -141,6 +141,10 @@ def test_interrupted_before_it_has_gone_on_nothing_is_lost(run, problem, tmp_pat
         (["layer", "--layer", "x", "--bpp", "2.2"], "there is no preset for 2.2 bits"),
         (["layer", "--layer", "x", "--bpp", "2", "--bits", "8"], "give either --bpp or --bits"),
         (["layer", "--layer", "x", "--seeds", "0"], "--seeds must be at least 1, got 0"),
+        (["layer", "--layer", "x", "--seeds", "999999999999"], "--seeds must be at most 10000"),
+        (["layer", "--layer", "x", "--seed", "9" * 30], "a seed must fit into 64 bits"),
+        (["export", "x", "--out", "x" * 300], "cannot be used: File name too long"),
+        (["quantize", "--plan", "--blocks", "9" * 5000], "blocks are numbers such as"),
         (["layer", "--layer", "x", "--init", "magic"], "there is no initialiser 'magic'"),
         (["layer", "--layer", "x", "--search", "magic"], "there is no search 'magic'; choose one"),
         (["layer", "--layer", "x", "--beam", "0"], "beam width must be at least 1, got 0"),
@@ -170,6 +174,15 @@ def test_a_file_that_is_no_result_is_not_overwritten(run, problem, tmp_path):
     assert code == console.BAD_INPUT
     assert "notes.txt is there and is no result of this command" in err
     assert path.read_text() == "keep me"
+
+
+@pytest.mark.parametrize("held", [{"runs": [3], "config": []}, {"runs": {}}, ["runs"]])
+def test_a_result_of_another_form_is_not_overwritten(run, problem, tmp_path, held):
+    path = tmp_path / "held.json"
+    path.write_text(json.dumps(held))
+    code, _, err = run(*problem, *SCHEME, "--json", path)
+    assert code == console.BAD_INPUT
+    assert "held.json is there and is no result of this command" in err
 
 
 def test_another_experiments_result_is_not_overwritten(run, problem, tmp_path):

@@ -170,8 +170,8 @@ def test_unusable_hessians_are_refused(rng, change, message, heldout):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"damping": -1.0}, "damping must be at least 0, got -1.0"),
-        ({"damping": float("nan")}, "damping must be at least 0, got nan"),
+        ({"damping": -1.0}, "damping must be at least 0 and at most .*, got -1.0"),
+        ({"damping": float("nan")}, "damping must be at least 0 and at most .*, got nan"),
         ({"shrinkage": 1.5}, "shrinkage must be between 0 and 1, got 1.5"),
     ],
 )

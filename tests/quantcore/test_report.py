@@ -288,3 +288,19 @@ def test_a_survey_has_a_row_for_every_run(command_line, tmp_path):
     assert code == 0
     row = out.splitlines()[1].removeprefix(f"{path},")
     assert row == "a,2x8 g8,2.2,greedy,beam 4,1,0.25,0.5,3.0"
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"kind": "survey"},
+        {"kind": "survey", "model": None, "runs": [3]},
+        {"runs": [], "model": None, "config": None},
+        {"plan": [], "ledger": [], "model": {}},
+        {"kind": "evaluation", "original": {"perplexity": {}}, "candidates": []},
+    ],
+)
+def test_a_result_that_is_not_whole_is_one_sentence(document):
+    with pytest.raises(InputError, match=r"mine is no whole result .*; make it again") as refused:
+        report.table({"mine": document})
+    assert "\n" not in str(refused.value)

@@ -1,4 +1,5 @@
 import importlib
+import os
 
 import pytest
 import torch
@@ -334,3 +335,18 @@ def test_the_packaged_model_predicts_and_is_measured(default):
     assert swapped["same"] == plain
     assert 5 < plain.value < 100 < 49152
     assert swapped["zero"].value > plain.value
+
+
+@pytest.mark.parametrize(
+    "name", ["x" * 300, "/" + "x" * 300, "~nobody-here/x", "a\0b", "\ud800", ""]
+)
+def test_words_that_can_name_no_file_are_refused_in_a_sentence(name):
+    with pytest.raises(SourceError, match=r"there is no|is not on this") as refused:
+        sources.resolve(name)
+    assert str(refused.value).isprintable()
+
+
+def test_what_is_no_ordinary_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SourceError, match="pipe is not a GGUF file"):
+        sources.resolve(str(tmp_path / "pipe"))

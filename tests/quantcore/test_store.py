@@ -141,3 +141,11 @@ def test_the_folders_that_were_changed_last_stay_and_those_in_use(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"1", "3", "4", "file"}
     store.keep_latest(tmp_path, 2)
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize("part", [{"plan": {}}, {"config": []}, {"layers": {"a": 3}}, {"model": 3}])
+def test_a_manifest_with_parts_of_other_kinds_is_damaged(tmp_path, part):
+    manifest = store.begin("key", {}) | part
+    (tmp_path / store.MANIFEST).write_text(json.dumps(manifest))
+    with pytest.raises(SourceError, match="is damaged or of another version"):
+        store.read_manifest(tmp_path)

@@ -91,3 +91,17 @@ def test_codes_must_fit_the_codebooks(rng):
     weight = cases.make(rng).weight
     with pytest.raises(SchemeError, match="codes name 1 codebooks, but 2 are given"):
         AdditiveWeight(weight.codes[..., :1], weight.codebooks, weight.scales)
+
+
+@pytest.mark.parametrize("words", ["2x8g" + "9" * 5000, "9" * 5000, "2x8g٢"])
+def test_words_that_are_no_scheme_are_not_repeated_whole(words):
+    with pytest.raises(SchemeError, match="a scheme is written like 2x8g8, got") as refused:
+        Scheme.parse(words)
+    assert len(str(refused.value)) < 300
+
+
+def test_divisors_of_a_layer_of_any_width_are_not_looked_for_far_away():
+    with pytest.raises(SchemeError, match="try 2x8 g5 or 2x8 g8"):
+        Scheme(2, 8, 7).check(1, 10**15)
+    with pytest.raises(SchemeError, match="try 2x8 g1"):
+        Scheme(2, 8, 10**6).check(1, 2**61 - 1)  # a prime
