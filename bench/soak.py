@@ -7,7 +7,7 @@ client is a visitor of its own and does, at random: open the page, redraw a view
 ask a function, run a comparison with a seed that nobody else has and wait for its result. An answer
 is right if it is what was asked for: the client's own layer, scheme and seed, or one of the
 sentences in which a busy server refuses. At the end the memory of the server's process is compared
-with what it was after some rounds of everything by one visitor.
+with what it was after half a minute of the same, and after some rounds by one visitor alone.
 """
 
 import argparse
@@ -38,7 +38,8 @@ VIEWS = ("race", "map", "search", "rho", "perplexity", "inside", "paper")
 KINDS = {"page": 3, "redraw": 10, "zip": 1, "function": 4, "race": 3}  # and their weights
 PAUSE = 1.0  # seconds that a visitor looks at what came, at the mean
 PATIENCE = 60.0  # seconds for any one answer
-WARM = 20  # rounds before memory is measured first
+WARM = 20  # rounds of one visitor before memory is measured first
+FILLED = 30.0  # seconds of all clients before it is measured again
 TURN = 900.0  # seconds for a run: the queue before it is long
 
 
@@ -103,7 +104,9 @@ class Visitor:
 
     def __post_init__(self) -> None:
         self.which = random.Random(self.number)
-        self.http = httpx.Client(base_url=self.address, timeout=PATIENCE)
+        # not to ask over a connection that the server is closing, as browsers do not either
+        brief = httpx.Limits(keepalive_expiry=1.0)
+        self.http = httpx.Client(base_url=self.address, timeout=PATIENCE, limits=brief)
         self.api = Client(self.address, verbose=False, httpx_kwargs={"timeout": PATIENCE})
         self.runs = 0
 
@@ -207,6 +210,8 @@ def main() -> None:
     chosen = parser.parse_args()
     with served(chosen.port, {"AQVIZ_PUBLIC": "1"}) as (address, pid):
         warm(address)
+        one = memory(pid)
+        load(address, chosen.clients, FILLED)
         before = memory(pid)
         tally = load(address, chosen.clients, chosen.seconds)
         time.sleep(5)
@@ -218,6 +223,7 @@ def main() -> None:
         "rows": rows,
         "refused_as_busy": tally.busy,
         "wrong": tally.wrong,
+        "memory_one_visitor_mib": one / 2**20,
         "memory_before_mib": before / 2**20,
         "memory_after_mib": after / 2**20,
         "machine": machine.describe(),
