@@ -20,6 +20,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from aqviz.tabs.visitors import COOKIE
 
 UPLOAD = "/gradio_api/upload"
+# Gradio's own links keep what a page shows in a file for each; ours are their query alone
+UNUSED = {"/gradio_api/deep_link"}
 WAITING = 16  # largest files
 FULL = "too many files are being uploaded here at the moment; try again in ten minutes"
 YEAR = 365 * 24 * 3600  # seconds
@@ -65,6 +67,9 @@ class Serving:
         """Answer one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if scope["path"] in UNUSED:
+            await PlainTextResponse("Not Found", status_code=404)(scope, receive, send)
             return
         if scope["path"] == UPLOAD and _bytes(Path(get_upload_folder())) > self._room:
             await PlainTextResponse(FULL, status_code=503)(scope, receive, send)

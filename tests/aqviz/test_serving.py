@@ -6,7 +6,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
-from aqviz.serving import HEADERS, UPLOAD, WAITING, Serving
+from aqviz.serving import HEADERS, UNUSED, UPLOAD, WAITING, Serving
 from aqviz.tabs.visitors import COOKIE
 
 
@@ -20,7 +20,7 @@ def served():
 
     def make(public: bool) -> TestClient:
         middleware = [Middleware(Serving, public=public, largest=100)]
-        paths = ("/", "/other", UPLOAD)
+        paths = ("/", "/other", UPLOAD, *UNUSED)
         routes = [Route(path, hello) for path in paths]
         return TestClient(Starlette(routes=routes, middleware=middleware))
 
@@ -65,3 +65,8 @@ def test_files_that_wait_are_bounded_all_together(served, tmp_path, monkeypatch)
     assert refused.status_code == 503
     assert "too many files are being uploaded here" in refused.text
     assert client.get("/other").status_code == 200
+
+
+@pytest.mark.parametrize("path", sorted(UNUSED))
+def test_what_the_page_does_not_use_is_not_there(served, path):
+    assert served(False).get(path).status_code == 404
