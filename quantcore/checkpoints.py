@@ -37,7 +37,7 @@ from transformers.utils import logging
 from transformers.utils.quantization_config import QuantizationConfigMixin
 
 from quantcore import linear, machine, shards
-from quantcore.errors import SourceError, first_line
+from quantcore.errors import SourceError, as_name, first_line
 from quantcore.linear import QuantizedLinear
 from quantcore.shards import INDEX, Header, Stored
 
@@ -48,6 +48,7 @@ UNUSABLE = (
     *(ValueError, LookupError, TypeError, AttributeError, RuntimeError, OSError, ImportError),
     *(ArithmeticError, AssertionError, StrictDataclassError),
 )
+LONGEST = 200  # letters of a file's name; systems take 255 bytes
 MOST = 1024  # layers, or experts in a layer: each is made, if without weights, to be looked at
 COUNTS = re.compile(r"(layers?|experts|labels)$")  # names in config.json of what is so counted
 
@@ -170,10 +171,11 @@ def _check_counts(document: Any) -> None:
 
 
 def _check_config(config: PretrainedConfig, name: str) -> None:
-    architectures = list(map(str, config.architectures or []))
+    told: Any = config.architectures  # of config.json, so of any type
+    architectures = list(map(str, told)) if isinstance(told, list) else []
     generates = not architectures or any(kind.endswith(GENERATIVE) for kind in architectures)
     if not generates or type(config) not in AutoModelForCausalLM._model_mapping:
-        kind = ", ".join(architectures) or config.model_type
+        kind = as_name(", ".join(architectures) or config.model_type)
         raise SourceError(
             f"model {name} is no causal language model ({kind}); choose one that predicts text"
         )
@@ -182,7 +184,7 @@ def _check_config(config: PretrainedConfig, name: str) -> None:
     method = known.get("quant_method", "an unknown method") if quantization else "aqlm"
     if method != "aqlm":
         raise SourceError(
-            f"model {name} is already quantized ({method}); give its original weights"
+            f"model {name} is already quantized ({as_name(str(method))}); give its original weights"
         )
 
 
@@ -307,7 +309,9 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
             files = sorted(folder / shard for shard in names)
         except (ValueError, LookupError, AttributeError, TypeError, RecursionError):
             raise SourceError(f"{INDEX} of model {name} is damaged; fetch it again") from None
-        strange = [file for file in files if file.parent != folder or not file.name.isprintable()]
+        strange = [
+            file for file in files if not (folder / file.name == file and _is_name(file.name))
+        ]
         if strange:
             raise SourceError(f"{INDEX} of model {name} names files that are not beside it")
     else:
@@ -320,6 +324,10 @@ def _weight_files(folder: Path, name: str) -> list[Path]:
             f"model {name} has no safetensors file; convert its weights (pickles are never loaded)"
         )
     return files
+
+
+def _is_name(name: str) -> bool:
+    return name.isprintable() and len(name) <= LONGEST
 
 
 def _headers(folder: Path, name: str) -> dict[str, Header]:

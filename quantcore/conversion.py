@@ -109,10 +109,14 @@ def origins() -> dict[Path, Path]:
 def _read_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     try:
         model = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=torch.float32, local_files_only=True
+            path.parent,
+            gguf_file=path.name,
+            dtype=torch.float32,
+            trust_remote_code=False,  # else it would be asked for, of whoever runs this
+            local_files_only=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(
-            path.parent, gguf_file=path.name, local_files_only=True
+            path.parent, gguf_file=path.name, trust_remote_code=False, local_files_only=True
         )
     except checkpoints.UNUSABLE as error:
         raise SourceError(f"{path.name} cannot be converted: {first_line(error)}") from None

@@ -68,4 +68,5 @@ def _cut(words: str) -> str:
 def first_line(error: Exception) -> str:
     """What a library's error says, for the end of a sentence."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(". ")
+    shown = "".join(letter if letter.isprintable() else "?" for letter in lines[0])
+    return _cut(shown).rstrip(". ")

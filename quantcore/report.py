@@ -79,7 +79,10 @@ def table(documents: Mapping[str, Document]) -> pd.DataFrame:
         InputError: a document is of an unknown kind.
     """
     frame = _frame(documents, _rows)
-    return frame.astype({"seed": "Int64"}) if "seed" in frame else frame  # empty cells are no NaN
+    try:
+        return frame.astype({"seed": "Int64"}) if "seed" in frame else frame  # empty cells, no NaN
+    except (ValueError, TypeError, OverflowError):
+        raise InputError("a result has a seed that is no whole number; make it again") from None
 
 
 def pairs(documents: Mapping[str, Document]) -> pd.DataFrame:

@@ -1,6 +1,5 @@
 """The table of what was tried, and the same as JSON where AQVIZ_FUZZ_JSON names a file."""
 
-import faulthandler
 import os
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -10,8 +9,6 @@ import harness
 import pytest
 
 from quantcore import files, machine
-
-STUCK = 120  # seconds after which even what never comes back to Python is ended, with a traceback
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -26,14 +23,6 @@ def cache(tmp_path_factory):
         patch.setattr(sources, "PACKAGE", "no_such_package")
         patch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder / "hub"))
         yield folder
-
-
-@pytest.fixture(autouse=True)
-def ended():
-    """The last guard: a product or a loop in compiled code does not hear the watchdog."""
-    faulthandler.dump_traceback_later(STUCK * max(1.0, harness.TIMES), exit=True)
-    yield
-    faulthandler.cancel_dump_traceback_later()
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+STUCK = 60  # seconds of a test: what is compiled and never comes back does not hear the watchdog
 HERE = Path(__file__).parent
 
 
@@ -27,8 +28,13 @@ def main() -> int:
     os.environ["AQVIZ_FUZZ"] = str(chosen.times)
     if chosen.json is not None:
         os.environ["AQVIZ_FUZZ_JSON"] = str(chosen.json.resolve())
-    own = ["-o", "addopts=--import-mode=importlib", "-W", "ignore", "-p", "no:cacheprovider"]
-    return pytest.main([*own, "-q", str(HERE), *more])
+    settings = {
+        "addopts": "--import-mode=importlib",
+        "faulthandler_timeout": STUCK * max(1.0, chosen.times),
+        "faulthandler_exit_on_timeout": "true",
+    }
+    own = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
+    return pytest.main([*own, "-W", "ignore", "-p", "no:cacheprovider", "-q", str(HERE), *more])
 
 
 if __name__ == "__main__":

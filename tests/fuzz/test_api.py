@@ -127,7 +127,10 @@ def test_a_function_over_http(address, name):
     @many(12)
     @given(given_to(name).map(lambda found: {"data": list(found)}) | JSONS)
     def call(payload):
-        body = json.dumps(payload).encode()
+        body = json.dumps(payload)
+        if not isinstance(payload, dict) or "data" not in payload:
+            body = body.replace("\\ud800", "")  # FastAPI repeats it, and cannot encode its reply
+        body = body.encode()
         tried("http: functions", lambda: call_over_http(address, name, body))
 
     call()

@@ -125,6 +125,9 @@ def looked_at(folder: Path, target: str) -> None:
 @example({"hidden_size": 10**12})
 @example({"vocab_size": 10**9})
 @example({"num_attention_heads": 0})
+@example({"architectures": True})
+@example({"architectures": ["a\nb"]})
+@example({"quantization_config": {"quant_method": "a\nb"}})
 @example({"auto_map": {"AutoConfig": "evil.Evil"}, "model_type": "nobody"})
 def test_any_config(folder, changes):
     with copied(folder) as place:

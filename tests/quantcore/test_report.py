@@ -269,6 +269,15 @@ def test_a_folder_without_a_manifest_is_refused(run, tmp_path):
     assert "quantcore.json" in err
 
 
+@pytest.mark.parametrize("seed", ["1.5", 10**30, 1 << 63, "x"])
+def test_a_seed_that_is_none_is_one_sentence(seed):
+    run = dict.fromkeys(("layer", "init", "search", "beam", "relative_error"))
+    run |= {"scheme": "2x8g8", "seed": seed, "seconds": {"total": 1.0}}
+    run |= dict.fromkeys(("bits_per_weight", "heldout_relative_error"), 1.0)
+    with pytest.raises(InputError, match="a seed that is no whole number"):
+        report.table({"a": {"kind": "survey", "model": None, "runs": [run]}})
+
+
 def test_a_survey_has_a_row_for_every_run(command_line, tmp_path):
     run = {
         "layer": "a",
