@@ -34,7 +34,8 @@ def test_a_wrong_answer_would_be_seen(monkeypatch):
         """A server that answers everyone with one result."""
 
         def predict(self, *_given, **_named):
-            return {"state": "done", "document": {"layer": "another", "config": {"seeds": [1]}}}
+            found = {"layer": "another", "config": {"seeds": [1]}}
+            return {"id": "x", "state": "done", "document": found}
 
     visitor = soak.Visitor.__new__(soak.Visitor)
     visitor.number, visitor.runs, visitor.tally = 3, 0, soak.Tally()
