@@ -162,7 +162,7 @@ def build(core: Core) -> gr.Blocks:
                 elem_id="theme",
                 apply_default_css=False,
             )
-        with gr.Tabs(elem_id="views"):
+        with gr.Tabs(elem_id="views", overflow_behavior="wrap"):  # links look for every tab
             for view, (title, draw) in TABS.items():
                 with gr.Tab(title, id=view, elem_id=f"view-{view}"):
                     draw(core)

@@ -96,3 +96,11 @@ def test_the_tab_key_reaches_everything_and_shows_where_it_is(address, view, bro
     assert count > 0
     assert {str(n) for n in range(count)} <= set(met), "some controls are never reached"
     assert [one["name"] for one in met.values() if not one["ringed"]] == []
+
+
+def test_on_a_phone_every_tab_is_there_for_a_link_to_find(address, browse):
+    page = browse(address, "?v=1&view=paper", width=360, height=780)
+    opened(page, "paper")
+    assert "view=paper" in page.url
+    tabs = page.locator("#views [role=tab]")
+    assert [tabs.nth(n).is_visible() for n in range(tabs.count())] == [True] * len(app.TABS)
