@@ -20,6 +20,7 @@ import signal
 import subprocess
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -64,9 +65,8 @@ class Worker:
     def close(self) -> None:
         """End the process, and with it what it runs."""
         if self._process is not None:
-            self._process.kill()
-            with self._process:  # closes the pipes and waits
-                self._process = None
+            _end(self._process)
+            self._process = None
 
     def _alive(self) -> "subprocess.Popen[str]":
         if self._process is not None and self._process.poll() is not None:
@@ -80,6 +80,7 @@ class Worker:
                 env=here,
                 encoding="utf-8",
             )
+            weakref.finalize(self, _end, self._process)  # it does not outlive who asks it
         return self._process
 
     def _messages(self, process: "subprocess.Popen[str]", asked: Message) -> Iterator[Message]:
@@ -88,6 +89,13 @@ class Worker:
         for line in process.stdout:
             yield json.loads(line)
         raise QuantcoreError(_death(process.wait()))
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    """End a process, if it has not ended, and close its pipes."""
+    process.kill()
+    with process:
+        pass
 
 
 def hosted() -> Engine:

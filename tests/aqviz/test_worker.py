@@ -199,3 +199,12 @@ def test_on_zero_gpu_a_stopped_run_lets_go(zero_gpu, made, monkeypatch):
 
     with pytest.raises(Cancelled):
         run(long(made), stop, None)
+
+
+def test_a_worker_that_nobody_holds_takes_its_process_along():
+    one = Worker()
+    one.start()
+    process = one._process
+    del one
+    assert process.poll() is not None
+    assert process.stdout.closed
