@@ -9,10 +9,13 @@ is dropped. This is how GPTQ, AQLM and OA-EM (arXiv:2604.08118) measure WikiText
 """
 
 import difflib
+import gzip
 import hashlib
+import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +36,6 @@ NAMED = ("default", "wikitext2", "c4")
 READERS = {".parquet": "parquet", ".json": "json", ".jsonl": "json"}
 PLAIN = (".txt", ".md")
 COLUMN = "text"
-START = 1 << 16  # bytes of a file that are looked at before it is read
 EVALUATION_SHARE = 4  # one document in four, or the last quarter
 C4_DOCUMENTS = 2000  # about a million tokens; the whole shard has 45,000
 
@@ -149,19 +151,11 @@ def _file(spec: str, split: Split) -> tuple[str, str, str]:
     if suffix in PLAIN:
         text = _cut(_read_plain(path), split)
     elif suffix in READERS:
-        _check_start(path)
         text = _share(_documents(path), split)
     else:
         known = ", ".join((*PLAIN, *READERS))
         raise SourceError(f"{path.name} is not a text that can be read; use one of {known}")
     return text, f"{path.name}, {_part(split)}.", "a local file"
-
-
-def _check_start(path: Path) -> None:
-    """Refuse rows that begin with null: pyarrow's reader of JSON ends the process on them."""
-    with path.open("rb") as file:
-        if file.read(START).lstrip().startswith(b"null"):
-            raise SourceError(f"{path.name} begins with null; give an object in each line")
 
 
 def _no_such(spec: str) -> str:
@@ -203,39 +197,73 @@ def _share(documents: list[str], split: Split) -> str:
 
 
 def _documents(path: Path, limit: int | None = None) -> list[str]:
-    """The column named "text" of a parquet or JSON file, through `datasets`."""
+    """The column named "text" of a parquet or JSON file."""
+    kind = READERS[Path(path.name.removesuffix(".gz")).suffix.lower()]
+    if kind == "parquet":
+        return _parquet_documents(path, limit)
+    try:
+        return _column(path, islice(_json_rows(path), limit))
+    except SourceError:
+        raise
+    except (ValueError, OSError, EOFError, RecursionError) as error:
+        raise _unreadable(path, kind, error) from None
+
+
+def _json_rows(path: Path) -> Iterator[Any]:
+    """An object in each line, or one list of all.
+
+    They are not read by pyarrow, which ends the process where the first of them is null.
+    """
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rt", encoding="utf-8") as file:
+        lines = (line for line in file if line.strip())
+        first = next(lines, None)
+        if first is None:
+            raise ValueError("it is empty")
+        if first.lstrip().startswith("["):
+            yield from json.loads(first + "".join(lines))
+        else:
+            yield from map(json.loads, chain([first], lines))
+
+
+def _parquet_documents(path: Path, limit: int | None) -> list[str]:
+    """The same of a parquet file, through `datasets`."""
     import datasets  # here: it takes most of a second, and the built-in text does not need it
 
-    reader = READERS[Path(path.name.removesuffix(".gz")).suffix.lower()]
     level = datasets.logging.get_verbosity()
     datasets.logging.set_verbosity(datasets.logging.CRITICAL)  # it also logs what it raises
     try:
         # streaming reads the file in place, but still leaves a lock in the cache
         with tempfile.TemporaryDirectory() as scratch:
             rows = datasets.load_dataset(
-                reader, data_files=str(path), split="train", streaming=True, cache_dir=scratch
+                "parquet", data_files=str(path), split="train", streaming=True, cache_dir=scratch
             )
-            return _column(path, rows if limit is None else rows.take(limit))
+            return _column(path, islice(rows, limit))
     except SourceError:
         raise
-    # pyarrow's errors are ValueErrors, a damaged archive's are OSErrors, `datasets` has its own;
-    # an empty JSON file ends its iterator
+    # pyarrow's errors are ValueErrors, `datasets` has its own
     except (ValueError, OSError, StopIteration, datasets.exceptions.DatasetsError) as error:
-        reason = (str(error).splitlines() or ["it is empty"])[0].rstrip(".")
-        raise SourceError(f"{path.name} cannot be read as {reader}: {reason}") from None
+        raise _unreadable(path, "parquet", error) from None
     finally:
         datasets.logging.set_verbosity(level)
 
 
-def _column(path: Path, rows: Iterable[dict[str, Any]]) -> list[str]:
+def _unreadable(path: Path, kind: str, error: Exception) -> SourceError:
+    return SourceError(f"{path.name} cannot be read as {kind}: {first_line(error)}")
+
+
+def _column(path: Path, rows: Iterable[Any]) -> list[str]:
     texts = []
     for row in rows:
-        if COLUMN not in row:
+        if isinstance(row, dict) and COLUMN not in row:
             raise SourceError(
                 f"{path.name} has no column {COLUMN!r}; its columns are {as_name(', '.join(row))}"
             )
-        if row[COLUMN] is not None:
-            texts.append(str(row[COLUMN]))
+        found = row[COLUMN] if isinstance(row, dict) else row  # a list may be of texts
+        if found is not None:
+            found = str(found)
+            found.encode()  # half a letter is a ValueError
+            texts.append(found)
     return texts
 
 
