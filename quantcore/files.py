@@ -36,6 +36,18 @@ def digest(facts: object) -> str:
     return hashlib.sha256(written.encode()).hexdigest()[:16]
 
 
+def read_text(path: Path) -> str:
+    """The text of an ordinary file; a device or a pipe may have no end.
+
+    Raises:
+        OSError: it is none, or cannot be read.
+        ValueError: it is not UTF-8.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    return path.read_text(encoding="utf-8")
+
+
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write one JSON document."""
     text = json.dumps(document, indent=1, allow_nan=False)

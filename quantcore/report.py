@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from quantcore import entries, evaluation, store, survey
+from quantcore import entries, evaluation, files, store, survey
 from quantcore.errors import InputError, first_line, quoted
 from quantcore.results import Document
 from quantcore.weight import Scheme
@@ -57,7 +57,7 @@ def read(path: Path) -> Document:
     """
     place = path / store.MANIFEST if path.is_dir() else path
     try:
-        found = json.loads(place.read_text(encoding="utf-8"))
+        found = json.loads(files.read_text(place))
     except OSError:
         raise InputError(
             f"there is no file {quoted(str(place))}; give a result's JSON file"

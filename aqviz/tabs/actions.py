@@ -119,7 +119,7 @@ def first_facts(core: Core) -> str:
 def check(core: Core, form: Form) -> tuple[str, str]:
     """The facts of what would be run, and what is wrong with it: one of them is empty."""
     try:
-        layers = core.layers(form.model, form.upload)
+        layers = core.layers(form.checked().model, form.upload)
         experiment = form.experiment(layers)
         layer = layers[experiment.layer]
         seconds = core.engine.estimate(experiment, layer.out, layer.columns)
@@ -134,7 +134,9 @@ def start(core: Core, form: Form) -> Job:
     Raises:
         QuantcoreError: it cannot be run.
     """
-    return core.store.submit(form.experiment(core.layers(form.model, form.upload)), visitor())
+    return core.store.submit(
+        form.experiment(core.layers(form.checked().model, form.upload)), visitor()
+    )
 
 
 def resume(core: Core, job_id: str) -> Job | None:

@@ -2,6 +2,8 @@
 
 from typing import Any, NamedTuple
 
+from pydantic import TypeAdapter, ValidationError
+
 from aqviz import permalink
 from quantcore.blocks import LayerInfo
 from quantcore.errors import InputError, SourceError, as_name, quoted
@@ -34,6 +36,19 @@ class Form(NamedTuple):
     shrinkage: int | float | None
     damping: int | float | None
     windows: int | float | None
+
+    def checked(self) -> "Form":
+        """The same; the page gives no other types, but whoever writes to it may.
+
+        Raises:
+            InputError: a value is of a type that its control cannot give.
+        """
+        try:
+            TypeAdapter(Form).validate_python(tuple(self), strict=True)
+        except ValidationError as error:
+            control = Form._fields[int(error.errors()[0]["loc"][0])]
+            raise InputError(f"the {control} is of a type that it cannot be") from None
+        return self
 
     def scheme(self) -> Scheme:
         """The preset's scheme, or the one spelled out."""

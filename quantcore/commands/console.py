@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from quantcore import results
+from quantcore import files, results
 from quantcore.errors import InputError
 from quantcore.init import INITIALISERS
 from quantcore.progress import Observe, Progress
@@ -100,7 +100,7 @@ def previous(path: Path | None, ours: Callable[[dict[str, Any]], bool]) -> dict[
     if path is None or not path.exists():
         return None
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(files.read_text(path))
     except (OSError, ValueError, RecursionError):
         found = None
     if isinstance(found, dict) and isinstance(found.get("config"), dict) and "key" in found:

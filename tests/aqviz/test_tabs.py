@@ -63,6 +63,8 @@ def test_a_preset_is_a_choice_and_another_scheme_is_spelled_out():
     ("change", "message"),
     [
         ({"beam": None}, "The beam width is empty; enter a number"),
+        ({"inits": 3.5}, "The inits is of a type that it cannot be"),
+        ({"model": 3}, "The model is of a type that it cannot be"),
         ({"beam": 2.5}, "The beam width must be a whole number, got 2.5"),
         ({"beam": 0}, "1, got 0"),
         ({"search": "magic"}, "There is no search &#x27;magic&#x27;; choose one of"),

@@ -95,6 +95,7 @@ def quantcore(monkeypatch, capsys):
 @many(250)
 @given(command_lines())
 @example(["layers", "--bpp", "nan"])
+@example(["report", "/dev/zero"])
 @example(["layer", "--seeds", "9" * 12, *LAYER])
 def test_any_options(quantcore, words):
     Path("held.json").write_text("{")

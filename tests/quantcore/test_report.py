@@ -1,5 +1,6 @@
 import io
 import json
+import os
 
 import pandas as pd
 import pytest
@@ -260,6 +261,13 @@ def test_what_is_no_document_is_one_sentence(run, tmp_path, text, words):
     assert words in err
     assert err.startswith("Error: ")
     assert err.count("\n") == 1
+
+
+def test_what_has_no_end_is_not_read(run, tmp_path):
+    os.mkfifo(tmp_path / "pipe")  # a reader of it would wait
+    code, _, err = run(tmp_path / "pipe")
+    assert code == 2
+    assert "there is no file" in err
 
 
 def test_a_folder_without_a_manifest_is_refused(run, tmp_path):
