@@ -4,7 +4,7 @@ A study is a module of quantcore with a config that has a key, and a `run` that 
 document to an observer: the app runs, keeps and shows all of them alike.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -74,7 +74,7 @@ def shapes(
     Raises:
         SourceError: there is no such model, file or layer.
     """
-    one = getattr(config, "experiment", config)
+    one = subject(config)
     problem = getattr(one, "problem", None)
     if problem is not None:
         there = Uploads.here().open(problem).layers
@@ -83,11 +83,25 @@ def shapes(
     if isinstance(config, Trial):
         return there  # of some blocks; no layer of the others has another shape
     named = config.layers or tuple(there) if isinstance(config, Survey) else (one.layer,)
-    home = f"the file {problem}" if problem is not None else "this model"
     for name in named:
-        if name not in there:
-            raise SourceError(f"{home} has no layer {as_name(name)}; choose another one")
+        check_layer(name, there, problem)
     return {name: there[name] for name in named}
+
+
+def subject(config: Any) -> Any:
+    """What names the model and the text of a study: the experiment that it is about, or itself."""
+    return getattr(config, "experiment", config)
+
+
+def check_layer(name: str, there: Collection[str], problem: str | None) -> None:
+    """Refuse a layer that is not there.
+
+    Raises:
+        SourceError: it is not among the layers of the model, or of the uploaded file `problem`.
+    """
+    if name not in there:
+        home = f"the file {problem}" if problem is not None else "this model"
+        raise SourceError(f"{home} has no layer {as_name(name)}; choose another one")
 
 
 def unexpected(error: Exception) -> str:

@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Any
 
 from aqviz import uploads
-from aqviz.engine import Engine, shapes
+from aqviz.engine import Engine, shapes, subject
 from aqviz.limits import Limits
 from quantcore.blocks import LayerInfo
 from quantcore.corpora import NAMED
-from quantcore.errors import InputError
+from quantcore.errors import InputError, quoted
 from quantcore.experiment import Experiment
 from quantcore.sources import DEFAULT_MODEL, PACKAGED_MODEL
 
@@ -54,7 +54,7 @@ def limited(engine: Engine, limits: Limits) -> Engine:
 
 def _check_names(limits: Limits, config: Any) -> None:
     """Refuse a study of a model, a text or a file that is not offered."""
-    one = getattr(config, "experiment", config)
+    one = subject(config)
     problem = getattr(one, "problem", None)
     if problem is None:
         _check_model(limits, one.model)
@@ -62,7 +62,7 @@ def _check_names(limits: Limits, config: Any) -> None:
         uploads.checked(problem)
     if limits.public and one.text not in NAMED:
         raise InputError(
-            f"the text {one.text[:80]!r} is not offered on this server; choose one of "
+            f"the text {quoted(one.text)} is not offered on this server; choose one of "
             f"{', '.join(NAMED)}, {ELSEWHERE}"
         )
 
@@ -71,7 +71,7 @@ def _check_model(limits: Limits, model: str | None) -> None:
     offered = (DEFAULT_MODEL, PACKAGED_MODEL, *limits.models)
     if limits.public and model and model not in offered:
         raise InputError(
-            f"the model {model[:80]!r} is not offered on this server; choose one of "
+            f"the model {quoted(model)} is not offered on this server; choose one of "
             f"{', '.join(offered)}, {ELSEWHERE}"
         )
 

@@ -189,6 +189,7 @@ class JobStore:
                 job = self._keep(replace(job, state=State.RUNNING))
             self._contexts[job.id].run(self._run, job)
             self._tidy()
+            self._tidy_cache()
             give_back()
 
     def _run(self, job: Job) -> None:
@@ -255,17 +256,23 @@ class JobStore:
         return True
 
     def _tidy(self) -> None:
-        """Remove the oldest of what is kept, as far as there is too much."""
-        most = self._limits.kept_mib * MIB, self._limits.kept_days
+        """Remove the oldest ended jobs, as far as there are too many."""
         with self._change:
             ended = {
                 self._folder / f"{job.id}.json" for job in self._jobs.values() if job.state.ended
             }
-            for file in make_room(ended, self._limits.kept_jobs, *most):
+            for file in make_room(ended, self._limits.kept_jobs, *self._most()):
                 self._jobs.pop(file.stem, None)
                 self._written.pop(file.stem, None)
+
+    def _tidy_cache(self) -> None:
+        """Remove the oldest of what runs keep beside their jobs, as far as there is too much."""
         for pattern in REMADE:
-            make_room(machine.cache_dir().glob(pattern), inf, *most)
+            make_room(machine.cache_dir().glob(pattern), inf, *self._most())
+
+    def _most(self) -> tuple[float, float]:
+        """Bytes and days of one kind of files."""
+        return self._limits.kept_mib * MIB, self._limits.kept_days
 
     def _read_all(self) -> list[Job]:
         jobs = [self._read(path) for path in self._folder.glob("*.json")]

@@ -210,7 +210,7 @@ def _shapes(path: Path) -> dict[tuple[str, str], Shape]:
         named = TENSOR.fullmatch(name)
         if named is None:
             raise InputError(
-                f"the file {path.name} holds {name[:80]!r}; its tensors must be PREFIX.weight, "
+                f"the file {path.name} holds {quoted(name)}; its tensors must be PREFIX.weight, "
                 "PREFIX.hessian and perhaps PREFIX.heldout_hessian, PREFIX of letters, digits, "
                 "'.', '_' and '-'"
             )

@@ -27,16 +27,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from aqviz import engine
-from aqviz.engine import Document, Engine, Observe, kind_of, unexpected
+from aqviz.engine import Document, Engine, Observe, kind_of, nothing, unexpected
 from aqviz.recordings import config_of
 from quantcore.errors import Cancelled, QuantcoreError
 from quantcore.progress import Progress
 
 Message = dict[str, Any]
 Asked = queue.Queue[tuple[Message, threading.Event]]  # runs, and what stops each
+STOPPED = "the run was asked to stop"
 ZERO_GPU = "SPACES_ZERO_GPU"  # which Hugging Face sets there
 START_SECONDS, MOST_GPU_SECONDS = 30.0, 120  # ZeroGPU lends no visitor more at a time
-ENDS = ("done", "cancelled", "refused")
 NICE = 5  # the app answers first where both want the processor
 ROOT = Path(__file__).resolve().parents[1]
 log = logging.getLogger(__name__)
@@ -47,6 +47,7 @@ class Worker:
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
+        self._end: Callable[[], object] = nothing
 
     def run(self, config: Any, observe: Observe, previous: Document | None) -> Document:
         """Run a study in the process.
@@ -56,7 +57,8 @@ class Worker:
         """
         process = self._alive()
         asked = {"run": kind_of(config), "config": asdict(config), "previous": previous}
-        return follow(self._messages(process, asked), observe, lambda: _send(process, {"stop": 1}))
+        lines = self._answers(process, asked)
+        return follow(lines, observe, lambda: _send(process, {"stop": True}))
 
     def start(self) -> None:
         """Have the process ready for the first run."""
@@ -64,9 +66,8 @@ class Worker:
 
     def close(self) -> None:
         """End the process, and with it what it runs."""
-        if self._process is not None:
-            _end(self._process)
-            self._process = None
+        self._end()
+        self._process = None
 
     def _alive(self) -> "subprocess.Popen[str]":
         if self._process is not None and self._process.poll() is not None:
@@ -80,18 +81,19 @@ class Worker:
                 env=here,
                 encoding="utf-8",
             )
-            weakref.finalize(self, _end, self._process)  # it does not outlive who asks it
+            # it does not outlive who asks it; what is called back is done once
+            self._end = weakref.finalize(self, _kill, self._process)
         return self._process
 
-    def _messages(self, process: "subprocess.Popen[str]", asked: Message) -> Iterator[Message]:
+    def _answers(self, process: "subprocess.Popen[str]", asked: Message) -> Iterator[str]:
         _send(process, asked)
         assert process.stdout is not None
-        for line in process.stdout:
-            yield json.loads(line)
+        for line in process.stdout:  # no `yield from`, which would close it with this run
+            yield line
         raise QuantcoreError(_death(process.wait()))
 
 
-def _end(process: "subprocess.Popen[str]") -> None:
+def _kill(process: "subprocess.Popen[str]") -> None:
     """End a process, if it has not ended, and close its pipes."""
     process.kill()
     with process:
@@ -117,28 +119,29 @@ def _on_zero_gpu() -> Callable[[Any, Observe, Document | None], Document]:
         return min(MOST_GPU_SECONDS, math.ceil(START_SECONDS + expected))
 
     @spaces.GPU(duration=duration)  # type: ignore[untyped-decorator]
-    def on_gpu(kind: str, config: Document, previous: Any, _expected: float) -> Iterator[Message]:
+    def on_gpu(kind: str, config: Document, previous: Any, _expected: float) -> Iterator[str]:
         yield from told(kind, config, previous, threading.Event())
 
     def run(config: Any, observe: Observe, previous: Document | None) -> Document:
         expected = engine.seconds(config)
-        messages = on_gpu(kind_of(config), asdict(config), previous, expected)
-        return follow(messages, observe, messages.close)
+        lines = on_gpu(kind_of(config), asdict(config), previous, expected)
+        return follow(lines, observe, lines.close)
 
     return run
 
 
-def follow(messages: Iterator[Message], observe: Observe, stop: Callable[[], None]) -> Document:
+def follow(lines: Iterator[str], observe: Observe, stop: Callable[[], None]) -> Document:
     """Pass on what a run tells until it ends; `stop` is called once when the observer says so."""
     stopped = False
-    for message in messages:
+    for line in lines:
+        message = json.loads(line)
         if "done" in message:
             document: Document = message["done"]
             return document
         if "refused" in message:
             raise QuantcoreError(message["refused"])
         if "cancelled" in message:
-            raise Cancelled("the run was asked to stop")
+            break
         if stopped:
             continue
         try:
@@ -146,32 +149,30 @@ def follow(messages: Iterator[Message], observe: Observe, stop: Callable[[], Non
         except Cancelled:
             stopped = True
             stop()
-    assert stopped, "a run tells how it ended"
-    raise Cancelled("the run was asked to stop")
+    raise Cancelled(STOPPED)
 
 
 def told(
     kind: str, config: Document, previous: Document | None, stopped: threading.Event
-) -> Iterator[Message]:
-    """A run as messages, the last of which says how it ended."""
-    said: queue.Queue[Message] = queue.Queue()
+) -> Iterator[str]:
+    """A run as lines, the last of which says how it ended."""
+    said: queue.Queue[str | None] = queue.Queue()
+
+    def say(message: Message) -> None:  # as text at once, because documents go on changing
+        said.put(json.dumps(message) + "\n")
 
     def observe(progress: Progress, document: Document) -> None:
         if stopped.is_set():
-            raise Cancelled("the run was asked to stop")
-        # as text, because the document goes on changing
-        said.put({"progress": progress, "document": json.loads(json.dumps(document))})
+            raise Cancelled(STOPPED)
+        say({"progress": progress, "document": document})
 
     def work() -> None:
-        said.put(_ended(kind, config, previous, observe))
+        say(_ended(kind, config, previous, observe))
+        said.put(None)
 
     threading.Thread(target=work, daemon=True).start()
     try:
-        while True:
-            message = said.get()
-            yield message
-            if any(name in message for name in ENDS):
-                return
+        yield from iter(said.get, None)
     finally:  # also where nobody listens any more
         stopped.set()
 
@@ -200,8 +201,8 @@ def main() -> None:
     threading.Thread(target=_listen, args=(sys.stdin, asked), daemon=True).start()
     while True:
         run, stopped = asked.get()
-        for message in told(run["run"], run["config"], run["previous"], stopped):
-            answers.write(json.dumps(message) + "\n")
+        for line in told(run["run"], run["config"], run["previous"], stopped):
+            answers.write(line)
             answers.flush()
 
 

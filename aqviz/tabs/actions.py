@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aqviz import permalink, recordings
-from aqviz.engine import Document, Engine, kind_of
+from aqviz.engine import Document, Engine, check_layer, kind_of
 from aqviz.jobs import Job
 from aqviz.limits import Limits
 from aqviz.store import JobStore
@@ -21,7 +21,7 @@ from aqviz.tabs.form import Form
 from aqviz.tabs.visitors import visitor
 from aqviz.uploads import Uploads
 from quantcore.blocks import LayerInfo
-from quantcore.errors import QuantcoreError, SourceError, as_name
+from quantcore.errors import QuantcoreError
 from quantcore.experiment import Experiment
 
 LOST = "this link's run is not kept here; press Run to make it again"
@@ -159,11 +159,7 @@ def visit(core: Core, query: Mapping[str, str]) -> tuple[str, Form | None, Job |
             return lost, None, None
         job = job or core.store.find(experiment)
         layers = core.layers(experiment.model, experiment.problem)
-        if experiment.layer not in layers:
-            home = f"the file {experiment.problem}" if experiment.problem else "this model"
-            raise SourceError(
-                f"{home} has no layer {as_name(experiment.layer)}; choose another one"
-            )
+        check_layer(experiment.layer, layers, experiment.problem)
         form = Form.of(experiment, layers)
     except QuantcoreError as error:  # what was found stays, though it cannot be run again
         return panels.alert(str(error)), None, job

@@ -38,7 +38,6 @@ from aqviz.tabs.study import find
 from aqviz.tabs.tune import TuneState
 from quantcore import survey
 from quantcore.errors import QuantcoreError
-from quantcore.experiment import Experiment
 from quantcore.weight import Scheme
 
 NOTHING = "there is nothing to download of this view yet; what it shows must be run first"
@@ -92,8 +91,8 @@ def _race(core: Core, link: Link) -> Bundles:
 def _race_of(core: Core, link: Link) -> Document:
     """The document of a link's job or experiment; of neither, the recording on the first page."""
     if link.job:
-        job = core.store.get(link.job)
-        if job is None or not isinstance(job.config, Experiment):
+        job = core.race(link.job)
+        if job is None:
             raise AbsentError(LOST)
         return _there(job.document)
     recorded = core.recording

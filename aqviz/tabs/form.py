@@ -44,7 +44,7 @@ class Form(NamedTuple):
             InputError: a value is of a type that its control cannot give.
         """
         try:
-            TypeAdapter(Form).validate_python(tuple(self), strict=True)
+            _READER.validate_python(tuple(self), strict=True)
         except ValidationError as error:
             control = Form._fields[int(error.errors()[0]["loc"][0])]
             raise InputError(f"the {control} is of a type that it cannot be") from None
@@ -135,6 +135,9 @@ class Form(NamedTuple):
             damping=experiment.damping,
             windows=experiment.perplexity_windows,
         )
+
+
+_READER = TypeAdapter(Form)
 
 
 def preset_of(scheme: Scheme) -> str:

@@ -14,7 +14,7 @@ from aqviz.figures.tokens import draw_tokens, view_tokens
 from aqviz.figures.tuning import draw_tuning, view_tuning
 from aqviz.tabs import panels as html
 from aqviz.tabs import perplexity_panels as panels
-from quantcore.errors import InputError
+from quantcore.errors import InputError, quoted
 from quantcore.results import Document
 
 SETTINGS = ("against", "text", "windows", "window", "worst", "sample")
@@ -77,12 +77,12 @@ def show(state: Perplexity) -> Shown:
     """
     document = evaluations.read(state.recording)
     if document is None:
-        raise InputError(f"there is no recording {state.recording[:40]!r}; choose another one")
+        raise InputError(f"there is no recording {quoted(state.recording)}; choose another one")
     found = evaluations.models(document)
     for key in (state.model, state.beside):
         if key not in found:
             have = ", ".join(model.label for model in found.values())
-            raise InputError(f"this recording has no model {key[:40]!r}; it has {have}")
+            raise InputError(f"this recording has no model {quoted(key)}; it has {have}")
     if state.window > max(1, tokens.count(document)):
         raise InputError(f"this recording keeps {tokens.count(document)} windows of its text")
     return shown(state, document)

@@ -373,6 +373,10 @@ def test_weights_and_hessians_of_the_cache_are_bounded(tmp_path, monkeypatch):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_bytes(bytes(2 << 20))
     store = JobStore(tmp_path / "jobs", engine(), Limits(kept_mib=1.0))
+    assert (
+        len(list(tmp_path.rglob("*.safetensors"))) == 3
+    )  # a store that runs nothing removes nothing
+    wait(store, store.submit(experiment()), State.DONE)
     store.close()
     assert [path.name for path in tmp_path.rglob("*.safetensors")] == ["m.safetensors"]
 

@@ -1,5 +1,6 @@
 """The process of the runs: real processes on small problems, killed and stopped."""
 
+import json
 import os
 import signal
 import sys
@@ -64,7 +65,7 @@ def test_it_gives_what_the_same_study_gives_here(made, process):
     told = []
     document = process.run(made, lambda progress, document: told.append(progress), None)
     here = engine.run(made, lambda *_: None, None)
-    assert without_times(document) == without_times(worker.json.loads(worker.json.dumps(here)))
+    assert without_times(document) == without_times(json.loads(json.dumps(here)))
     assert told[-1].stage == "done"
 
 
@@ -142,7 +143,7 @@ def test_what_a_run_tells_is_a_copy(made, monkeypatch):
 
     monkeypatch.setattr(engine, "run", run)
     kind, config = engine.kind_of(made), worker.asdict(made)
-    messages = list(worker.told(kind, config, None, threading.Event()))
+    messages = [json.loads(line) for line in worker.told(kind, config, None, threading.Event())]
     assert [one["document"]["runs"] for one in messages[:-1]] == [[], [0], [0, 1]]
     assert messages[-1] == {"done": growing}
 
@@ -153,11 +154,10 @@ def test_an_unforeseen_error_ends_the_run_and_not_the_process(made, monkeypatch,
 
     monkeypatch.setattr(engine, "run", run)
     config = worker.asdict(made)
-    (message,) = worker.told("experiment", config, None, threading.Event())
-    assert "(KeyError)" in message["refused"]
-    assert list(worker.told("experiment", config, {"a": 1}, threading.Event())) == [
-        {"refused": "refused"}
-    ]
+    (line,) = worker.told("experiment", config, None, threading.Event())
+    assert "(KeyError)" in json.loads(line)["refused"]
+    (line,) = worker.told("experiment", config, {"a": 1}, threading.Event())
+    assert json.loads(line) == {"refused": "refused"}
 
 
 @pytest.fixture
