@@ -88,7 +88,7 @@ class Worker:
     def _answers(self, process: "subprocess.Popen[str]", asked: Message) -> Iterator[str]:
         _send(process, asked)
         assert process.stdout is not None
-        for line in process.stdout:  # no `yield from`, which would close it with this run
+        for line in process.stdout:  # noqa: UP028 - which would close it when this run ends
             yield line
         raise QuantcoreError(_death(process.wait()))
 
