@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aqviz import metrics, recordings
+from aqviz import metrics, plot_host, recordings
 from aqviz.api import Api
 from aqviz.engine import Document, Engine
 from aqviz.gate import limited
@@ -188,7 +188,7 @@ def serve(demo: gr.Blocks, core: Core, **launch: Any) -> Any:
     return demo.launch(
         theme=THEME,
         css_paths=[HERE / "app.css", *sorted((HERE / "styles").glob("*.css"))],
-        head=HEAD,
+        head=HEAD + plot_host.HEAD,
         footer_links=["settings"],
         run_history=False,
         enable_monitoring=False,

@@ -203,8 +203,16 @@ function wrap(words, length) {
 
 // --- when to draw ----------------------------------------------------------------------------------
 
+// What is in sight comes first: a page of figures drawn in one go keeps its first one waiting.
+function inTurn() {
+  const { top, bottom } = gd.getBoundingClientRect();
+  if (top < innerHeight && bottom >= 0) draw();
+  else (window.requestIdleCallback || setTimeout)(draw);
+}
+
 watch("value", draw);
-draw();
+if (window.Plotly) inTurn();
+else document.getElementById("plotly").addEventListener("load", inTurn);
 const page = new MutationObserver(() => (gd.isConnected ? draw() : page.disconnect()));
 page.observe(document.body, { attributes: true, attributeFilter: ["class"] });
 let width = gd.clientWidth; // a figure drawn while its tab was hidden has none

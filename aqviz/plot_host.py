@@ -6,8 +6,9 @@ the zoom, frames play, text and hover follow the page. layout.meta.alt becomes t
 and the sentence under the figure, layout.meta.table its table and CSV; pictures are made in the
 browser.
 
-The script is served by a route of our own, not as a file of Gradio's, so the page names no path of
-this machine; its URL carries the version and may be cached for ever.
+plotly.js is served by a route of our own, not as a file of Gradio's, so the page names no path of
+this machine; its URL carries the version and may be cached for ever. The browser reads it, and the
+host's own script once for all figures, while Gradio lays the page out (`HEAD`).
 """
 
 from importlib.metadata import version
@@ -27,6 +28,12 @@ TEMPLATE = (
     '<div class="sheet" tabindex="0" role="region" aria-label="the figure as a table" hidden></div>'
 )
 JS = (Path(__file__).parent / "plot_host.js").read_text(encoding="utf-8")
+HEAD = f"""<script async id="plotly" src="{SCRIPT_URL}"></script>
+<script>
+window.aqvizPlot = function (element, props, watch, trigger) {{
+{JS}
+}};
+</script>"""
 
 
 def plot(figure: str, name: str) -> gr.HTML:
@@ -37,8 +44,7 @@ def plot(figure: str, name: str) -> gr.HTML:
     return gr.HTML(
         figure,
         html_template=TEMPLATE,
-        js_on_load=JS,
-        head=f'<script src="{SCRIPT_URL}"></script>',
+        js_on_load="window.aqvizPlot(element, props, watch, trigger);",
         elem_id=f"plot-{name}",
         apply_default_css=False,
     )

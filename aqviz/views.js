@@ -1,4 +1,5 @@
-// Opens the view that the address names, as soon as the page has drawn its tab.
+// Opens the view that the address names where the page has not been laid out with it (links.HEAD
+// does that, but for pages that Node draws on the server), as soon as its tab is there.
 const view = new URLSearchParams(location.search).get("view") || "race";
 
 let clicked = -Infinity; // a second click would select the view again and draw over what its link says

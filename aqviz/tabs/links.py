@@ -20,7 +20,15 @@ from aqviz import permalink
 from aqviz.tabs import panels
 from quantcore.errors import QuantcoreError
 
-HEAD = "<script>window.aqvizAsked = location.search.slice(1);</script>"
+HEAD = """<script>
+window.aqvizAsked = location.search.slice(1);
+{
+  const named = `view-${new URLSearchParams(window.aqvizAsked).get("view")}`;
+  const parts = (window.gradio_config || {}).components || []; // there before anything is laid out
+  const of = (id) => (parts.find((part) => part.props.elem_id === id) || {}).props;
+  if (of("views") && of(named)) of("views").selected = of(named).id;
+}
+</script>"""
 ASKED = "(asked, ...values) => [window.aqvizAsked, ...values]"
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 RULE = """
