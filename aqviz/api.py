@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import ConfigDict, ValidationError, validate_call
 
 from aqviz import permalink, recordings, report
+from aqviz.core import Core
 from aqviz.jobs import Job
-from aqviz.tabs.actions import Core
-from aqviz.tabs.visitors import visitor
+from aqviz.parts.visitors import visitor
 from quantcore.errors import InputError, SourceError, as_name, quoted
 from quantcore.experiment import Experiment
 from quantcore.weight import Scheme

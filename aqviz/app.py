@@ -21,21 +21,21 @@ from starlette.routing import Route
 
 from aqviz import metrics, plot_host, recordings
 from aqviz.api import Api
+from aqviz.core import Core
 from aqviz.engine import Document, Engine
 from aqviz.gate import limited
 from aqviz.limits import Limits
 from aqviz.memory import few_arenas
+from aqviz.parts.links import HEAD
 from aqviz.plot_host import script_route
 from aqviz.serving import Serving
+from aqviz.shown.bundles import AbsentError, zip_of
 from aqviz.static.folder import write
 from aqviz.static.render import INDEX
 from aqviz.store import JobStore
-from aqviz.tabs.actions import Core
 from aqviz.tabs.basins import draw_basins
-from aqviz.tabs.bundles import AbsentError, zip_of
 from aqviz.tabs.inside import draw_inside
 from aqviz.tabs.learn import draw_learn
-from aqviz.tabs.links import HEAD
 from aqviz.tabs.map import draw_map
 from aqviz.tabs.paper import draw_paper
 from aqviz.tabs.perplexity import draw_perplexity

@@ -17,7 +17,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aqviz.tabs.visitors import COOKIE
+from aqviz.parts.visitors import COOKIE
 
 UPLOAD = "/gradio_api/upload"
 # Gradio's own links keep what a page shows in a file for each; ours are their query alone

@@ -17,15 +17,15 @@ from typing import NamedTuple
 from urllib.parse import parse_qsl
 
 from aqviz import bundle, plot_host, text
+from aqviz.core import Core
 from aqviz.engine import Engine
 from aqviz.recordings import FIRST
+from aqviz.shown import bundles
 from aqviz.static import render, shown
 from aqviz.static.pages import UNZIPPED, Page, pages
 from aqviz.static.parts import View
 from aqviz.static.views import views
 from aqviz.store import JobStore
-from aqviz.tabs import bundles
-from aqviz.tabs.actions import Core
 from aqviz.tabs.learn import WORDS
 from quantcore.errors import InputError
 

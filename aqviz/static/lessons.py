@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from aqviz.core import Core
+from aqviz.shown.learn import LESSONS, Choice, Learn
 from aqviz.static.parts import Content, Dial, Lesson, View
 from aqviz.tabs import learn
-from aqviz.tabs.actions import Core
-from aqviz.tabs.learn_dials import LESSONS, Choice, Learn
 
 POSITIONS: Mapping[
     str, Sequence[Any]

@@ -10,8 +10,8 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from aqviz import text
+from aqviz.core import Core
 from aqviz.static.parts import Content, Dial, Lesson, Option, View
-from aqviz.tabs.actions import Core
 from aqviz.text import TITLES
 from quantcore.errors import InputError
 

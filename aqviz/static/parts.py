@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aqviz.tabs.actions import Core
+from aqviz.core import Core
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 from aqviz import text
+from aqviz.shown.tables import table
 from aqviz.static.pages import Choice, Page
 from aqviz.static.parts import Bare, Figure, Folded, Lesson, Panel, Part, Row
-from aqviz.tabs.tables import table
 from aqviz.text import TITLES
 
 INDEX = "index.html"

@@ -4,21 +4,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from aqviz import inside, permalink, recordings, text, theme
+from aqviz.core import Core
 from aqviz.engine import Document, kind_of
 from aqviz.evidence import gaps
 from aqviz.recordings import experiment_of
+from aqviz.shown import inside as inside_show
+from aqviz.shown import panels
+from aqviz.shown import perplexity as perplexity_show
+from aqviz.shown.inside import Inside
+from aqviz.shown.perplexity import Perplexity
+from aqviz.shown.race import show_recording
 from aqviz.static.parts import Bare, Content, Figure, Folded, Panel, Row
-from aqviz.tabs import basins, inside_show, panels, paper, perplexity_show, rho, search, tune
+from aqviz.tabs import basins, paper, rho, search, tune
 from aqviz.tabs import map as layers
-from aqviz.tabs.actions import Core
 from aqviz.tabs.basins import Basins
-from aqviz.tabs.inside_show import Inside
 from aqviz.tabs.map import MapState
 from aqviz.tabs.paper import PaperState
-from aqviz.tabs.perplexity_show import Perplexity
 from aqviz.tabs.rho import RhoState
 from aqviz.tabs.search import SearchState
-from aqviz.tabs.show import show_recording
 from aqviz.tabs.tune import TuneState
 from quantcore.errors import InputError
 

@@ -9,15 +9,15 @@ from aqviz.evidence import gaps
 from aqviz.figures import tokens
 from aqviz.figures.plane import CODES
 from aqviz.paper_tables import TABLES
+from aqviz.shown.inside import Inside
+from aqviz.shown.perplexity import Perplexity
 from aqviz.static import shown
 from aqviz.static.lessons import lessons
 from aqviz.static.parts import Dial, Option, View
 from aqviz.tabs import rho
 from aqviz.tabs.basins import TEXTS, Basins
-from aqviz.tabs.inside_show import Inside
 from aqviz.tabs.map import MapState
 from aqviz.tabs.paper import PaperState
-from aqviz.tabs.perplexity_show import Perplexity
 from aqviz.tabs.rho import RhoState
 from aqviz.tabs.search import SearchState
 from aqviz.tabs.tune import TuneState

@@ -11,15 +11,15 @@ from typing import Any
 import gradio as gr
 
 from aqviz import notebook, permalink, theme
+from aqviz.core import Core
 from aqviz.engine import Document
 from aqviz.figures.line import draw_line, view_line
 from aqviz.figures.plane import CODES, draw_plane, view_plane
 from aqviz.figures.starts import draw_starts, view_starts
-from aqviz.tabs import study
-from aqviz.tabs.actions import Core
-from aqviz.tabs.cards import figure_card, html, intro, repeat_card
-from aqviz.tabs.choice import INITS, SEARCHES, draw_choice, offer_layers
-from aqviz.tabs.study import StudyView, draw_runner, find, wire_study
+from aqviz.parts import study
+from aqviz.parts.cards import figure_card, html, intro, repeat_card
+from aqviz.parts.choice import INITS, SEARCHES, draw_choice, offer_layers
+from aqviz.parts.study import StudyView, draw_runner, find, wire_study
 from quantcore.errors import InputError
 from quantcore.experiment import Experiment
 from quantcore.landscape import Landscape

@@ -5,12 +5,12 @@ from typing import Any
 import gradio as gr
 
 from aqviz import inside, text, theme
+from aqviz.core import Core
 from aqviz.inside import Example
-from aqviz.tabs import inside_numbers
-from aqviz.tabs.actions import Core
-from aqviz.tabs.cards import figure_card, html, intro, repeat_card
-from aqviz.tabs.inside_show import Inside, about, command, kept, show
-from aqviz.tabs.links import QUIET, wire
+from aqviz.parts.cards import figure_card, html, intro, repeat_card
+from aqviz.parts.links import QUIET, wire
+from aqviz.shown import inside_numbers
+from aqviz.shown.inside import Inside, about, command, kept, show
 
 MISSING = "No weight was recorded for this page; `python -m aqviz.record inside` makes one."
 FIRST = Inside()

@@ -10,11 +10,11 @@ from typing import Any
 import gradio as gr
 
 from aqviz import text, theme
+from aqviz.core import Core
+from aqviz.parts.cards import copied, html
+from aqviz.parts.links import QUIET, wire
 from aqviz.plot_host import plot
-from aqviz.tabs.actions import Core
-from aqviz.tabs.cards import copied, html
-from aqviz.tabs.learn_dials import DIALS, LESSONS, Learn
-from aqviz.tabs.links import QUIET, wire
+from aqviz.shown.learn import DIALS, LESSONS, Learn
 
 WORDS = {number: text.read(f"lesson_{number}") for number in LESSONS}
 CHOICES = [(f"{number} {words.title}", number) for number, words in WORDS.items()]

@@ -10,17 +10,17 @@ import gradio as gr
 
 from aqviz import notebook, permalink, studies, theme
 from aqviz.atlas import MEASURES, Place, known, places, summary, surveyed, written
+from aqviz.core import Core
 from aqviz.engine import Document
 from aqviz.figures.layer_map import draw_layer_map, view_layer_map
-from aqviz.tabs import study
-from aqviz.tabs.actions import Core
+from aqviz.parts import study
+from aqviz.parts.cards import figure_card, html, intro, repeat_card
+from aqviz.parts.choice import draw_choice, offer_layers
+from aqviz.parts.links import QUIET
+from aqviz.parts.study import StudyView, draw_runner, wire_study
+from aqviz.shown.tables import Anchor, sortable, table
 from aqviz.tabs.basins import Basins
-from aqviz.tabs.cards import figure_card, html, intro, repeat_card
-from aqviz.tabs.choice import draw_choice, offer_layers
-from aqviz.tabs.links import QUIET
 from aqviz.tabs.search import SearchState
-from aqviz.tabs.study import StudyView, draw_runner, wire_study
-from aqviz.tabs.tables import Anchor, sortable, table
 from quantcore.blocks import LayerInfo
 from quantcore.errors import InputError, QuantcoreError
 from quantcore.experiment import Experiment

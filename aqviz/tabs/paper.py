@@ -9,15 +9,16 @@ import plotly.graph_objects as go
 from aqviz import permalink, recordings, theme
 from aqviz.cautions import DIFFERENCES, cautions
 from aqviz.claims import CLAIMS, Claim
+from aqviz.core import Core
 from aqviz.evidence import models
 from aqviz.figures.paper_pareto import draw_pareto, view_pareto
 from aqviz.figures.paper_texts import draw_texts, view_texts
 from aqviz.figures.paper_tuning import draw_tuning, view_tuning
 from aqviz.paper_tables import TABLES
-from aqviz.tabs import links, panels
-from aqviz.tabs.actions import Core
-from aqviz.tabs.cards import copied, figure_card, html, intro
-from aqviz.tabs.tables import sortable, table
+from aqviz.parts import links
+from aqviz.parts.cards import copied, figure_card, html, intro
+from aqviz.shown import panels
+from aqviz.shown.tables import sortable, table
 from aqviz.verdicts import FRONTIER, LAYERS, SURVEY, Documents
 from quantcore.errors import InputError
 

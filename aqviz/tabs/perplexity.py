@@ -6,13 +6,13 @@ from typing import Any
 import gradio as gr
 
 from aqviz import evaluations, text
+from aqviz.core import Core
 from aqviz.evaluations import ORIGINAL, PREFIX, Model
 from aqviz.figures import tokens
+from aqviz.parts.cards import figure_card, html, intro, repeat_card
+from aqviz.parts.links import wire
 from aqviz.plot_host import plot
-from aqviz.tabs.actions import Core
-from aqviz.tabs.cards import figure_card, html, intro, repeat_card
-from aqviz.tabs.links import wire
-from aqviz.tabs.perplexity_show import Perplexity, Shown, show, shown
+from aqviz.shown.perplexity import Perplexity, Shown, show, shown
 
 FIRST = Perplexity()
 

@@ -12,17 +12,17 @@ from typing import Any
 import gradio as gr
 
 from aqviz import permalink
+from aqviz.core import PREPARING, Core, check, first_facts, resume, start, visit
 from aqviz.jobs import Job
-from aqviz.tabs import panels
-from aqviz.tabs.actions import PREPARING, Core, check, first_facts, resume, start, visit
-from aqviz.tabs.board import Board, board_values, draw_board
-from aqviz.tabs.cards import intro
-from aqviz.tabs.controls import Controls, blocks_of, draw_controls, projections_of
-from aqviz.tabs.form import OWN, Form
-from aqviz.tabs.links import ASKED, QUIET, asked_of, keep_address, opening
-from aqviz.tabs.pins import draw_pinned
-from aqviz.tabs.show import show_recording
-from aqviz.tabs.study import stopping
+from aqviz.parts.board import Board, board_values, draw_board
+from aqviz.parts.cards import intro
+from aqviz.parts.controls import Controls, blocks_of, draw_controls, projections_of
+from aqviz.parts.links import ASKED, QUIET, asked_of, keep_address, opening
+from aqviz.parts.pins import draw_pinned
+from aqviz.parts.study import stopping
+from aqviz.shown import panels
+from aqviz.shown.form import OWN, Form
+from aqviz.shown.race import show_recording
 from quantcore.errors import QuantcoreError
 from quantcore.search import SearchConfig
 

@@ -7,17 +7,17 @@ from typing import Any
 import gradio as gr
 
 from aqviz import notebook, paper, permalink, recordings, shapes, theme
+from aqviz.core import Core
 from aqviz.engine import Document
 from aqviz.evidence import Gap, gaps
 from aqviz.figures.regimes import draw_regimes, view_regimes
 from aqviz.figures.rho import Reference, view_rho
 from aqviz.figures.rho import draw_rho as draw_gaps
+from aqviz.parts import links, study
+from aqviz.parts.cards import figure_card, html, intro, repeat_card
+from aqviz.parts.choice import SEARCHES
 from aqviz.shapes import Choice, nearest, shape
-from aqviz.tabs import links, study
-from aqviz.tabs.actions import Core
-from aqviz.tabs.cards import figure_card, html, intro, repeat_card
-from aqviz.tabs.choice import SEARCHES
-from aqviz.tabs.tables import Anchor, sortable, table
+from aqviz.shown.tables import Anchor, sortable, table
 from aqviz.verdicts import SURVEY
 from quantcore import survey
 from quantcore.errors import InputError

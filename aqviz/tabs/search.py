@@ -8,18 +8,18 @@ from typing import Any
 import gradio as gr
 
 from aqviz import notebook, permalink, studies, theme
+from aqviz.core import Core
 from aqviz.effort import Point, points, undominated, widening
 from aqviz.engine import Document
 from aqviz.evidence import BEAM, Ratio
 from aqviz.figures.frontier import draw_frontier, view_frontier
 from aqviz.figures.search_grid import draw_search_grid, view_search_grid
+from aqviz.parts import study
+from aqviz.parts.cards import figure_card, html, intro, repeat_card
+from aqviz.parts.choice import SEARCHES, draw_choice, draw_inits, offer_layers, place_in
+from aqviz.parts.study import StudyView, draw_runner, wire_study
 from aqviz.permalink import MAX_SEEDS
-from aqviz.tabs import study
-from aqviz.tabs.actions import Core
-from aqviz.tabs.cards import figure_card, html, intro, repeat_card
-from aqviz.tabs.choice import SEARCHES, draw_choice, draw_inits, offer_layers, place_in
-from aqviz.tabs.study import StudyView, draw_runner, wire_study
-from aqviz.tabs.tables import sortable, table
+from aqviz.shown.tables import sortable, table
 from quantcore.errors import InputError
 from quantcore.grid import Survey
 from quantcore.init import INITIALISERS

@@ -8,15 +8,16 @@ from typing import Any
 import gradio as gr
 
 from aqviz import evaluations, notebook, permalink, studies, theme
+from aqviz.core import Core
 from aqviz.engine import Document
 from aqviz.evaluations import ORIGINAL, TUNED
 from aqviz.figures.tuning import draw_tuning, view_tuning
-from aqviz.tabs import perplexity_panels, study
-from aqviz.tabs.actions import Core
-from aqviz.tabs.cards import figure_card, html, intro, repeat_card
-from aqviz.tabs.choice import SEARCHES, draw_inits, draw_model, place_in
-from aqviz.tabs.study import StudyView, draw_runner, wire_study
-from aqviz.tabs.tables import sortable, table
+from aqviz.parts import study
+from aqviz.parts.cards import figure_card, html, intro, repeat_card
+from aqviz.parts.choice import SEARCHES, draw_inits, draw_model, place_in
+from aqviz.parts.study import StudyView, draw_runner, wire_study
+from aqviz.shown import perplexity_panels
+from aqviz.shown.tables import sortable, table
 from quantcore.blocks import parse_numbers
 from quantcore.errors import InputError
 from quantcore.init import INITIALISERS

@@ -23,7 +23,9 @@ from aqviz import app, inside, permalink, recordings, studies, text
 from aqviz.claims import CLAIMS
 from aqviz.jobs import State
 from aqviz.paper_tables import TABLES
-from aqviz.tabs import bundles, search, study
+from aqviz.parts import study
+from aqviz.shown import bundles
+from aqviz.tabs import search
 from aqviz.tabs.basins import Basins
 from aqviz.tabs.search import SearchState
 

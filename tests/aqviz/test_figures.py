@@ -8,7 +8,7 @@ from aqviz.figures.ends import draw_ends, view_ends
 from aqviz.figures.perplexity import draw_perplexity, view_perplexity
 from aqviz.figures.trace import draw_trace, view_trace
 from aqviz.figures.usage import draw_usage, view_usage
-from aqviz.tabs.panels import SHAPES
+from aqviz.shown.panels import SHAPES
 from quantcore import search
 from quantcore.weight import Scheme
 

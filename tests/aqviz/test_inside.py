@@ -11,9 +11,10 @@ import torch
 from aqviz import inside, permalink, text, theme
 from aqviz.figures import inside_bytes, inside_counts, inside_group, inside_map, inside_tables
 from aqviz.inside import Example
+from aqviz.shown import inside as inside_show
+from aqviz.shown import inside_numbers
+from aqviz.shown.inside import Inside, show
 from aqviz.tabs import inside as tab
-from aqviz.tabs import inside_numbers, inside_show
-from aqviz.tabs.inside_show import Inside, show
 from quantcore import experiment, sources
 from quantcore.errors import InputError, SchemeError
 from quantcore.experiment import Experiment

@@ -5,8 +5,8 @@ import gradio as gr
 import pytest
 
 from aqviz import permalink, text
+from aqviz.shown.learn import DIALS, LESSONS, Learn
 from aqviz.tabs.learn import draw_learn, show
-from aqviz.tabs.learn_dials import DIALS, LESSONS, Learn
 from quantcore.errors import InputError
 
 

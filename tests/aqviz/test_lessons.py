@@ -12,7 +12,7 @@ from aqviz.figures.lesson_rounding import view_rounding
 from aqviz.figures.lesson_sums import view_sums
 from aqviz.figures.lesson_tuning import STEPS, view_tuning
 from aqviz.figures.lesson_vectors import view_vectors
-from aqviz.tabs.learn_dials import LESSONS, Choice, Learn
+from aqviz.shown.learn import LESSONS, Choice, Learn
 
 EYE = np.eye(2)
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from aqviz import app, atlas, permalink, recordings, studies
 from aqviz.figures.layer_map import draw_layer_map, short_names, view_layer_map
-from aqviz.tabs import study
+from aqviz.parts import study
 from aqviz.tabs.map import MapState, chosen_layer, layer_table, picked, show
 from quantcore import __main__ as quantcore_main
 from quantcore import grid, sources

@@ -9,7 +9,7 @@ import pytest
 from documents import engine
 
 from aqviz import app, recordings, studies
-from aqviz.tabs import links
+from aqviz.parts import links
 from aqviz.tabs.map import draw_map
 from aqviz.tabs.search import draw_search
 from quantcore.progress import Progress

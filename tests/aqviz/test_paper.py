@@ -10,9 +10,9 @@ from aqviz.figures.paper_pareto import draw_pareto, view_pareto
 from aqviz.figures.paper_texts import draw_texts, view_texts
 from aqviz.figures.paper_tuning import draw_tuning, view_tuning
 from aqviz.paper_tables import TABLES
+from aqviz.shown.tables import Anchor, table
 from aqviz.tabs import paper as tab
 from aqviz.tabs.paper import PaperState
-from aqviz.tabs.tables import Anchor, table
 from quantcore.errors import InputError
 
 MEANS = (.573, .589, .585, .591, .585, .591, .563, .572, .649, .656, .606, .603)  # fmt: skip

@@ -14,9 +14,9 @@ from aqviz.figures.models import draw_models, view_models
 from aqviz.figures.pairs import draw_pairs, view_pairs
 from aqviz.figures.tokens import Token, draw_tokens, view_tokens
 from aqviz.figures.tuning import draw_tuning, view_tuning
-from aqviz.tabs import perplexity_panels as panels
+from aqviz.shown import perplexity_panels as panels
+from aqviz.shown.perplexity import Perplexity, show, shown
 from aqviz.tabs.perplexity import choices
-from aqviz.tabs.perplexity_show import Perplexity, show, shown
 from quantcore import generate, sources
 from quantcore.errors import InputError
 from quantcore.generate import GenerateConfig

@@ -6,8 +6,8 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from aqviz.parts.visitors import COOKIE
 from aqviz.serving import HEADERS, UNUSED, UPLOAD, WAITING, Serving
-from aqviz.tabs.visitors import COOKIE
 
 
 def hello(request: Request) -> PlainTextResponse:

@@ -12,19 +12,22 @@ from documents import engine
 
 from aqviz import app, evaluations, inside, permalink, recordings
 from aqviz.evidence import gaps
+from aqviz.shown import bundles
+from aqviz.shown import inside as inside_show
+from aqviz.shown import perplexity as perplexity_show
+from aqviz.shown.inside import Inside
+from aqviz.shown.learn import LESSONS, Dial, Learn
+from aqviz.shown.perplexity import Perplexity
+from aqviz.shown.race import show_recording
 from aqviz.static import folder, lessons, render, shown
 from aqviz.static.pages import Turned
 from aqviz.static.views import views
-from aqviz.tabs import basins, bundles, inside_show, learn, paper, perplexity_show, rho, search
+from aqviz.tabs import basins, learn, paper, rho, search
 from aqviz.tabs import map as layers
 from aqviz.tabs.basins import Basins
-from aqviz.tabs.inside_show import Inside
-from aqviz.tabs.learn_dials import LESSONS, Dial, Learn
 from aqviz.tabs.map import MapState
-from aqviz.tabs.perplexity_show import Perplexity
 from aqviz.tabs.rho import RhoState
 from aqviz.tabs.search import SearchState
-from aqviz.tabs.show import show_recording
 from aqviz.text import TITLES
 from quantcore.errors import InputError
 

@@ -5,18 +5,18 @@ import pytest
 from documents import LAYER, document, experiment, layers
 
 from aqviz import permalink, theme
+from aqviz.core import check, first_facts, resume, start, visit
 from aqviz.jobs import Job, State
+from aqviz.parts.board import board_values
+from aqviz.parts.controls import blocks_of, projections_of
+from aqviz.parts.links import Wiring
+from aqviz.shown import panels
+from aqviz.shown.form import Form
+from aqviz.shown.race import Shown, show_job, show_recording
 from aqviz.store import Place
-from aqviz.tabs import panels
-from aqviz.tabs.actions import check, first_facts, resume, start, visit
-from aqviz.tabs.board import board_values
-from aqviz.tabs.controls import blocks_of, projections_of
-from aqviz.tabs.form import Form
-from aqviz.tabs.links import Wiring
 from aqviz.tabs.map import MapState
 from aqviz.tabs.race import default_width
 from aqviz.tabs.search import SearchState
-from aqviz.tabs.show import Shown, show_job, show_recording
 from quantcore.errors import QuantcoreError, SourceError
 from quantcore.progress import Progress
 from quantcore.search import DEFAULT_WIDTHS, SEARCHES

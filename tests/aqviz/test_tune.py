@@ -13,8 +13,8 @@ from aqviz import app, notebook, permalink, recordings, studies
 from aqviz import engine as engines
 from aqviz.figures.tuning import draw_tuning, view_tuning
 from aqviz.jobs import Job, State
-from aqviz.tabs import study
-from aqviz.tabs.study import Runner, Study, StudyView
+from aqviz.parts import study
+from aqviz.parts.study import Runner, Study, StudyView
 from aqviz.tabs.tune import VIEW, TuneState, replies, run_table, show, verdict
 from quantcore import results, trial
 from quantcore.errors import InputError

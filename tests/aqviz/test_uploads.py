@@ -15,10 +15,10 @@ from documents import document, experiment
 from safetensors.torch import save_file
 
 from aqviz import app, engine, notebook, permalink, text, uploads
+from aqviz.core import check, start, visit
 from aqviz.figures.perplexity import view_perplexity
-from aqviz.tabs import panels
-from aqviz.tabs.actions import check, start, visit
-from aqviz.tabs.form import Form
+from aqviz.shown import panels
+from aqviz.shown.form import Form
 from aqviz.tabs.race import in_use
 from aqviz.uploads import KEPT, KEPT_BYTES, MIB, Uploads
 from quantcore.errors import InputError, SourceError

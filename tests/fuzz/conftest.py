@@ -65,7 +65,7 @@ def core(cache, tmp_path_factory):
 def opened(core):
     """The handler that opens each view's link, and what its controls say at first."""
     from aqviz import app
-    from aqviz.tabs.links import Wiring
+    from aqviz.parts.links import Wiring
 
     found = {}
     for function in app.build(core).fns.values():

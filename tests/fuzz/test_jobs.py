@@ -11,15 +11,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aqviz import metrics
+from aqviz.core import Core, visit
 from aqviz.engine import kind_of
 from aqviz.jobs import Job, State
+from aqviz.parts import pins
+from aqviz.parts.board import board_values
 from aqviz.recordings import config_of
+from aqviz.shown.bundles import zip_of
 from aqviz.store import JobStore
-from aqviz.tabs import pins
-from aqviz.tabs.actions import Core, visit
 from aqviz.tabs.basins import Basins
-from aqviz.tabs.board import board_values
-from aqviz.tabs.bundles import zip_of
 from aqviz.tabs.map import MapState
 from aqviz.tabs.search import SearchState
 from aqviz.tabs.tune import TuneState

@@ -11,16 +11,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aqviz import permalink
-from aqviz.tabs.actions import check, start, visit
+from aqviz.core import check, start, visit
+from aqviz.parts.links import asked_of
+from aqviz.shown.bundles import VIEWS, zip_of
+from aqviz.shown.form import Form
+from aqviz.shown.inside import Inside
+from aqviz.shown.learn import Learn
+from aqviz.shown.perplexity import Perplexity
 from aqviz.tabs.basins import Basins
-from aqviz.tabs.bundles import VIEWS, zip_of
-from aqviz.tabs.form import Form
-from aqviz.tabs.inside_show import Inside
-from aqviz.tabs.learn_dials import Learn
-from aqviz.tabs.links import asked_of
 from aqviz.tabs.map import MapState
 from aqviz.tabs.paper import PaperState
-from aqviz.tabs.perplexity_show import Perplexity
 from aqviz.tabs.rho import RhoState
 from aqviz.tabs.search import SearchState
 from aqviz.tabs.tune import TuneState

@@ -15,10 +15,10 @@ from aqviz import permalink, recordings
 from aqviz.engine import Document, Engine, check_layer, kind_of
 from aqviz.jobs import Job
 from aqviz.limits import Limits
+from aqviz.parts.visitors import visitor
+from aqviz.shown import panels
+from aqviz.shown.form import Form
 from aqviz.store import JobStore
-from aqviz.tabs import panels
-from aqviz.tabs.form import Form
-from aqviz.tabs.visitors import visitor
 from aqviz.uploads import Uploads
 from quantcore.blocks import LayerInfo
 from quantcore.errors import QuantcoreError

@@ -7,9 +7,9 @@ from typing import Any
 import gradio as gr
 
 from aqviz import text
+from aqviz.parts.choice import INITS, SEARCHES
 from aqviz.retention import MIB
-from aqviz.tabs.choice import INITS, SEARCHES
-from aqviz.tabs.form import OWN, Form
+from aqviz.shown.form import OWN, Form
 from quantcore.blocks import LayerInfo
 from quantcore.weight import PRESETS
 

@@ -6,8 +6,8 @@ from typing import Any
 import gradio as gr
 
 from aqviz import theme
-from aqviz.tabs.actions import Core
-from aqviz.tabs.links import QUIET, opening
+from aqviz.core import Core
+from aqviz.parts.links import QUIET, opening
 from quantcore.errors import QuantcoreError
 
 INITS = [(style.label, init) for init, style in theme.STYLES.items()]

@@ -6,11 +6,11 @@ from typing import Any
 import gradio as gr
 
 from aqviz import recordings, theme
+from aqviz.core import Core
 from aqviz.figures.pins import LETTERS, draw_pins, view_pins
-from aqviz.tabs.actions import Core
-from aqviz.tabs.board import Board
-from aqviz.tabs.cards import figure_card
-from aqviz.tabs.links import ASKED, QUIET, asked_of, opening
+from aqviz.parts.board import Board
+from aqviz.parts.cards import figure_card
+from aqviz.parts.links import ASKED, QUIET, asked_of, opening
 
 KEEP = """(pins) => {
   const url = new URL(location.href);

@@ -12,8 +12,8 @@ from aqviz.figures.models import draw_models, view_models
 from aqviz.figures.pairs import draw_pairs, view_pairs
 from aqviz.figures.tokens import draw_tokens, view_tokens
 from aqviz.figures.tuning import draw_tuning, view_tuning
-from aqviz.tabs import panels as html
-from aqviz.tabs import perplexity_panels as panels
+from aqviz.shown import panels as html
+from aqviz.shown import perplexity_panels as panels
 from quantcore.errors import InputError, quoted
 from quantcore.results import Document
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import gradio as gr
 
-from aqviz.tabs.cards import html
+from aqviz.parts.cards import html
 
 JS = (Path(__file__).parents[1] / "tables.js").read_text(encoding="utf-8")
 

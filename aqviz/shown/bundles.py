@@ -18,23 +18,25 @@ from aqviz import bundle, evaluations, inside, metrics, notebook, recordings, re
 from aqviz.atlas import places, summary, surveyed
 from aqviz.bundle import Bundle
 from aqviz.claims import CLAIMS
+from aqviz.core import LOST, Core
 from aqviz.engine import Document
 from aqviz.evidence import gaps, models
 from aqviz.figures.inside_group import GroupView, view_group
 from aqviz.figures.layer_map import draw_layer_map, view_layer_map
 from aqviz.paper_tables import TABLES
+from aqviz.parts.study import find
 from aqviz.permalink import Link, decode, from_query
-from aqviz.tabs import basins, inside_show, paper, perplexity_show, rho, search, tune
-from aqviz.tabs.actions import LOST, Core
+from aqviz.shown import inside as inside_show
+from aqviz.shown import perplexity as perplexity_show
+from aqviz.shown.inside import Inside
+from aqviz.shown.perplexity import Perplexity
+from aqviz.shown.race import figures
+from aqviz.tabs import basins, paper, rho, search, tune
 from aqviz.tabs.basins import Basins
-from aqviz.tabs.inside_show import Inside
 from aqviz.tabs.map import MapState
 from aqviz.tabs.paper import PaperState
-from aqviz.tabs.perplexity_show import Perplexity
 from aqviz.tabs.rho import RhoState
 from aqviz.tabs.search import SearchState
-from aqviz.tabs.show import figures
-from aqviz.tabs.study import find
 from aqviz.tabs.tune import TuneState
 from quantcore import survey
 from quantcore.errors import QuantcoreError

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from aqviz import theme
 from aqviz.figures.inside_group import BOOKS, Coded, GroupView
-from aqviz.tabs.panels import swatch
+from aqviz.shown.panels import swatch
 
 JS = (Path(__file__).parents[1] / "inside.js").read_text(encoding="utf-8")
 ASK = "Choose a number: its arithmetic is written here. Arrow keys move between numbers."

@@ -13,7 +13,7 @@ from aqviz.figures.inside_map import draw_map, view_map
 from aqviz.figures.inside_tables import draw_tables, view_tables
 from aqviz.inside import Example
 from aqviz.recordings import experiment_of
-from aqviz.tabs import inside_numbers, panels
+from aqviz.shown import inside_numbers, panels
 from quantcore.errors import InputError
 from quantcore.ledger import plan
 from quantcore.weight import Scheme

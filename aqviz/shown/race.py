@@ -13,8 +13,8 @@ from aqviz.figures.trace import draw_trace, view_trace
 from aqviz.figures.usage import draw_usage, view_usage
 from aqviz.jobs import Job
 from aqviz.recordings import FIRST, experiment_of, named
+from aqviz.shown import panels
 from aqviz.store import Place
-from aqviz.tabs import panels
 from quantcore.experiment import Experiment
 
 

@@ -6,10 +6,10 @@ from typing import Any
 import gradio as gr
 
 from aqviz import permalink, text
+from aqviz.core import Core
 from aqviz.jobs import Job
-from aqviz.tabs.actions import Core
-from aqviz.tabs.cards import Repeat, figure_card, html, repeat_card
-from aqviz.tabs.show import Shown, show_job
+from aqviz.parts.cards import Repeat, figure_card, html, repeat_card
+from aqviz.shown.race import Shown, show_job
 
 POLL = 0.5  # seconds between two looks at a running job
 GOES_ON = {"cancelled", "failed", "interrupted"}  # states from which a job can be resumed

@@ -11,13 +11,14 @@ from typing import Any, ClassVar
 import gradio as gr
 
 from aqviz import metrics, permalink
+from aqviz.core import Core
 from aqviz.engine import Document
 from aqviz.jobs import Job
-from aqviz.tabs import links, panels
-from aqviz.tabs.actions import Core
-from aqviz.tabs.cards import html
-from aqviz.tabs.links import QUIET
-from aqviz.tabs.visitors import visitor
+from aqviz.parts import links
+from aqviz.parts.cards import html
+from aqviz.parts.links import QUIET
+from aqviz.parts.visitors import visitor
+from aqviz.shown import panels
 from quantcore.errors import QuantcoreError
 
 POLL = 0.5  # seconds between two looks at a running job

@@ -17,7 +17,7 @@ import gradio as gr
 from gradio.context import Context
 
 from aqviz import permalink
-from aqviz.tabs import panels
+from aqviz.shown import panels
 from quantcore.errors import QuantcoreError
 
 HEAD = """<script>

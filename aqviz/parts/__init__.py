@@ -1,0 +1,1 @@
+"""What tabs are made of: components and their events; no tab of its own."""
