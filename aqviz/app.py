@@ -21,6 +21,7 @@ from starlette.routing import Route
 
 from aqviz import metrics, plot_host, recordings
 from aqviz.api import Api
+from aqviz.bundle import AbsentError
 from aqviz.core import Core
 from aqviz.engine import Document, Engine
 from aqviz.gate import limited
@@ -29,7 +30,7 @@ from aqviz.memory import few_arenas
 from aqviz.parts.links import HEAD
 from aqviz.plot_host import script_route
 from aqviz.serving import Serving
-from aqviz.shown.bundles import AbsentError, zip_of
+from aqviz.shown.bundles import zip_of
 from aqviz.static.folder import write
 from aqviz.static.render import INDEX
 from aqviz.store import JobStore

@@ -21,15 +21,22 @@ from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
+import plotly.io
 
-from aqviz import metrics, notebook, permalink, recordings
+from aqviz import commands, metrics, notebook, recordings, text
 from aqviz.engine import kind_of
+from quantcore.errors import QuantcoreError
 from quantcore.results import Document
 
 FIXED = (2026, 1, 1, 0, 0, 0)  # when every file was made
 SCRIPT = "plotly.min.js"
+NOTHING = "there is nothing to download of this view yet; what it shows must be run first"
 Figures = Mapping[str, go.Figure]
 Files = dict[str, str | bytes]
+
+
+class AbsentError(QuantcoreError):
+    """There is nothing of that name, or not yet."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,10 @@ class Bundle:
         return "\n\n".join(parts) + "\n"
 
 
+Bundles = Mapping[str, Bundle]
+"""What is in a view's zip, by folder; "" is none."""
+
+
 def of_study(config: Any, document: Document, figures: Figures, told: str) -> Bundle:
     """All of a study of the app."""
     config, tables = recordings.named(config, document), metrics.tables(document)
@@ -83,14 +94,40 @@ def of_study(config: Any, document: Document, figures: Figures, told: str) -> Bu
         config={"study": kind_of(config), "config": document["config"]},
         figures=figures,
         tables=tables,
-        command=permalink.command(config),
+        command=commands.of(config),
         document=document,
         notebook=notebook.of_study(config, document, told, names),
     )
 
 
-def zipped(bundles: Mapping[str, Bundle], query: str) -> bytes:
-    """Bundles in one zip, each in the folder of its name; "" is no folder."""
+def there(document: Document | None) -> Document:
+    """The document, where there is something in it.
+
+    Raises:
+        AbsentError: there is not.
+    """
+    if not metrics.there(document):
+        raise AbsentError(NOTHING)
+    return document
+
+
+def drawn(shown: Mapping[str, str]) -> Figures:
+    """Figures as the page has them, named by their words, by title."""
+    return titled({name: plotly.io.from_json(figure) for name, figure in shown.items()})
+
+
+def titled(named: Figures) -> Figures:
+    """Figures named by their words, by title."""
+    return {text.read(name).title: drawing for name, drawing in named.items()}
+
+
+def alts(figures: Figures) -> str:
+    """What the figures say."""
+    return " ".join(drawing.layout.meta["alt"] for drawing in figures.values())
+
+
+def zipped(bundles: Bundles, query: str) -> bytes:
+    """Bundles in one zip, each in the folder of its name."""
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w", zipfile.ZIP_DEFLATED) as archive:
         for folder, bundle in bundles.items():

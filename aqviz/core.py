@@ -1,4 +1,4 @@
-"""What the page can do: check, start, resume, follow a link. Plain functions, no component.
+"""What every view works with: the engine, the jobs, the recorded run, what visitors brought.
 
 The first start of the program prepares the default model and measures this machine, which takes up
 to half a minute. A thread does it; until it has, the page shows the recorded run and its one layer.
@@ -7,25 +7,19 @@ to half a minute. A thread does it; until it has, the page shows the recorded ru
 import logging
 import re
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from aqviz import permalink, recordings
-from aqviz.engine import Document, Engine, check_layer, kind_of
+from aqviz import recordings
+from aqviz.engine import Document, Engine, kind_of
 from aqviz.jobs import Job
 from aqviz.limits import Limits
-from aqviz.parts.visitors import visitor
-from aqviz.shown import panels
-from aqviz.shown.form import Form
 from aqviz.store import JobStore
 from aqviz.uploads import Uploads
 from quantcore.blocks import LayerInfo
 from quantcore.errors import QuantcoreError
 from quantcore.experiment import Experiment
 
-LOST = "this link's run is not kept here; press Run to make it again"
-PREPARING = "the model is being prepared, once; the run begins by itself in about half a minute"
 LAYER_NAME = re.compile(r".*?\.(\d+)\.(.+)")
 log = logging.getLogger(__name__)
 
@@ -105,62 +99,3 @@ class Core:
         finally:
             self.ready.set()
         self.engine.prepare()
-
-
-def first_facts(core: Core) -> str:
-    """The facts of the recorded experiment, without an estimate: that takes a measurement."""
-    if core.recording is None:
-        return ""
-    experiment, layers = core.first()
-    layer = layers[experiment.layer]
-    return panels.facts(experiment, (layer.out, layer.columns), None)
-
-
-def check(core: Core, form: Form) -> tuple[str, str]:
-    """The facts of what would be run, and what is wrong with it: one of them is empty."""
-    try:
-        layers = core.layers(form.checked().model, form.upload)
-        experiment = form.experiment(layers)
-        layer = layers[experiment.layer]
-        seconds = core.engine.estimate(experiment, layer.out, layer.columns)
-    except QuantcoreError as error:
-        return "", panels.alert(str(error))
-    return panels.facts(experiment, (layer.out, layer.columns), seconds), ""
-
-
-def start(core: Core, form: Form) -> Job:
-    """Hand the form's experiment to the store.
-
-    Raises:
-        QuantcoreError: it cannot be run.
-    """
-    return core.store.submit(
-        form.experiment(core.layers(form.checked().model, form.upload)), visitor()
-    )
-
-
-def resume(core: Core, job_id: str) -> Job | None:
-    """Let a job that ended early go on."""
-    job = core.race(job_id)
-    return core.store.submit(job.config, visitor()) if job else None
-
-
-def visit(core: Core, query: Mapping[str, str]) -> tuple[str, Form | None, Job | None]:
-    """What a link asks for: what is wrong with it, the controls' values, the job."""
-    if query.get("view", permalink.RACE) != permalink.RACE:
-        return "", None, None
-    job = None
-    try:
-        link = permalink.from_query(query)
-        job = core.race(link.job) if link.job else None
-        lost = panels.alert(LOST) if link.job and job is None else ""
-        experiment = job.config if job else link.experiment
-        if experiment is None:
-            return lost, None, None
-        job = job or core.store.find(experiment)
-        layers = core.layers(experiment.model, experiment.problem)
-        check_layer(experiment.layer, layers, experiment.problem)
-        form = Form.of(experiment, layers)
-    except QuantcoreError as error:  # what was found stays, though it cannot be run again
-        return panels.alert(str(error)), None, job
-    return lost, form, job

@@ -1,4 +1,4 @@
-"""A view as a link, and an experiment as the command that repeats it.
+"""A view as a link, and a link as a view.
 
     ?v=1&view=race&model=...&layer=...&scheme=2x8g8&seed=0&search=beam&beam=8&job=...
     ?v=1&view=race&problem=upload-0123456789abcdef&layer=...
@@ -11,21 +11,17 @@ width is written out: a link and a command mean the same run when that default h
 """
 
 import math
-import shlex
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlencode
 
 from aqviz import uploads
 from quantcore.errors import InputError, quoted
 from quantcore.experiment import Experiment
-from quantcore.landscape import Landscape
 from quantcore.search import SearchConfig
-from quantcore.starts import Starts
-from quantcore.trial import Trial
 from quantcore.weight import Scheme
 
 VERSION = 1
@@ -57,16 +53,6 @@ OPTIONAL = (
     Setting("text", "--text", "text", str),
     Setting("device", "--device", "device", str),
 )
-IN_EVERY_COMMAND = {"sweeps", "device"}
-FLAGS = {  # of fields that are named in the plural
-    "layers": "layer",
-    "schemes": "scheme",
-    "inits": "init",
-    "searches": "search",
-    "beams": "beam",
-    "shrinkages": "shrinkage",
-    "seeds": "seed",
-}
 
 
 @dataclass(frozen=True)
@@ -132,9 +118,7 @@ def to_query(experiment: Experiment, job: str | None = None) -> str:
         "beam": experiment.width,
         "inits": ",".join(experiment.inits) if experiment.inits != DEFAULT.inits else None,
     }
-    values |= {
-        setting.query: getattr(experiment, setting.field) for setting in _changed(experiment)
-    }
+    values |= {setting.query: getattr(experiment, setting.field) for setting in changed(experiment)}
     values["job"] = job
     return urlencode({name: value for name, value in values.items() if value is not None})
 
@@ -169,63 +153,6 @@ def from_query(query: Mapping[str, str]) -> Link:
     return Link(Experiment(**values), job)
 
 
-def command(config: Any) -> str:
-    """The command line that runs the same study."""
-    words = [*_words(config), "--json", "result.json"]
-    return shlex.join(str(word) for word in words)
-
-
-def _words(config: Any) -> list[Any]:
-    match config:
-        case Landscape(experiment=one):
-            return ["quantcore", "landscape", *_layer_words(one), *_own(config, "experiment")]
-        case Starts(experiment=one, noises=noises):
-            named = [word for noise in noises for word in ("--noise", noise)]
-            return ["quantcore", "starts", *_layer_words(one), *named]
-        case Trial(blocks=blocks):
-            numbers = ",".join(map(str, blocks))
-            return ["quantcore", "trial", "--blocks", numbers, *_own(config, "blocks")]
-        case Experiment():
-            return ["quantcore", "layer", *_layer_words(config)]
-    only_facts = [] if config.inits else ["--facts"]
-    return ["quantcore", "survey", *_own(config), *only_facts]
-
-
-def _own(config: Any, *without: str) -> list[Any]:
-    """Flags for the fields that differ from their defaults; several values repeat their flag."""
-    words: list[Any] = []
-    for field in fields(config):
-        value = getattr(config, field.name)
-        made = field.default_factory
-        default = field.default if made is MISSING else made()
-        if field.name in without or value == default:
-            continue
-        flag = "--" + FLAGS.get(field.name, field.name).replace("_", "-")
-        for one in value if isinstance(value, tuple) else (value,):
-            words += [flag, scheme_name(one) if isinstance(one, Scheme) else one]
-    return words
-
-
-def _layer_words(experiment: Experiment) -> list[Any]:
-    words: list[Any] = []
-    scheme = experiment.scheme
-    if experiment.problem:
-        words += ["--problem", uploads.FILE, "--name", experiment.layer]
-    else:
-        words += ["--model", experiment.model] if experiment.model else []
-        words += ["--layer", experiment.layer]
-    words += ["--codebooks", scheme.codebooks, "--bits", scheme.bits, "--group", scheme.group]
-    for init in experiment.inits:
-        words += ["--init", init]
-    words += ["--search", experiment.search, "--beam", experiment.width]
-    words += ["--seed", experiment.seeds[0], "--seeds", len(experiment.seeds)]
-    changed = _changed(experiment)
-    for setting in OPTIONAL:
-        if setting in changed or setting.field in IN_EVERY_COMMAND:
-            words += [setting.flag, getattr(experiment, setting.field)]
-    return words
-
-
 def scheme_name(scheme: Scheme) -> str:
     """A scheme in one word, for links: 2x8g8."""
     return str(scheme).replace(" ", "")
@@ -238,7 +165,8 @@ def consecutive(first: int, count: int) -> tuple[int, ...]:
     return tuple(range(first, first + count))
 
 
-def _changed(experiment: Experiment) -> list[Setting]:
+def changed(experiment: Experiment) -> list[Setting]:
+    """The settings that differ from their defaults."""
     return [s for s in OPTIONAL if getattr(experiment, s.field) != getattr(DEFAULT, s.field)]
 
 

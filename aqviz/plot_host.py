@@ -15,7 +15,6 @@ from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 
-import gradio as gr
 from starlette.requests import Request
 from starlette.responses import FileResponse
 from starlette.routing import Route
@@ -34,20 +33,6 @@ window.aqvizPlot = function (element, props, watch, trigger) {{
 {JS}
 }};
 </script>"""
-
-
-def plot(figure: str, name: str) -> gr.HTML:
-    """A component whose value is a figure's JSON, under the id "plot-" + name.
-
-    Its `select` event tells of a click on a point: x, y, customdata, curve and point (`_data`).
-    """
-    return gr.HTML(
-        figure,
-        html_template=TEMPLATE,
-        js_on_load="window.aqvizPlot(element, props, watch, trigger);",
-        elem_id=f"plot-{name}",
-        apply_default_css=False,
-    )
 
 
 def script_route() -> Route:

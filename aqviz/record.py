@@ -14,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from aqviz import engine, inside, permalink, recordings, studies
-from aqviz.tabs.basins import Basins
+from aqviz import commands, engine, inside, recordings, studies
+from aqviz.shown.basins import Basins
 from quantcore.experiment import Experiment
 from quantcore.init import INITIALISERS
 from quantcore.progress import Progress
@@ -52,7 +52,7 @@ def main() -> None:
         if name == INSIDE:
             inside.record()
             continue
-        sys.stderr.write(permalink.command(STUDIES[name]) + "\n")
+        sys.stderr.write(commands.of(STUDIES[name]) + "\n")
         path = recordings.write(name, engine.run(STUDIES[name], _show, None))
         sys.stderr.write(f"\nwritten to {path}\n")
     sys.stdout.write(readme_table() + "\n")

@@ -1,5 +1,6 @@
-"""The side of the page that shows a job: its components, and their values for a job."""
+"""The side of the race that shows a job: its components, their values, and what its buttons do."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +10,15 @@ from aqviz import permalink, text
 from aqviz.core import Core
 from aqviz.jobs import Job
 from aqviz.parts.cards import Repeat, figure_card, html, repeat_card
+from aqviz.parts.controls import Controls
+from aqviz.parts.events import QUIET, guarded
+from aqviz.parts.running import cancellable, draw_cancel, draw_timer, stopping
+from aqviz.parts.visitors import visitor
+from aqviz.shown import panels
+from aqviz.shown.form import Form
 from aqviz.shown.race import Shown, show_job
 
-POLL = 0.5  # seconds between two looks at a running job
+PREPARING = "the model is being prepared, once; the run begins by itself in about half a minute"
 GOES_ON = {"cancelled", "failed", "interrupted"}  # states from which a job can be resumed
 
 
@@ -45,7 +52,7 @@ def board_values(core: Core, job: Job | None) -> list[Any]:
         job.id,
         job.version,
         permalink.to_query(job.config, job.id),
-        gr.update(visible=not job.state.ended, value="Cancel", interactive=True),
+        cancellable(not job.state.ended),
         gr.update(visible=job.state in GOES_ON),
         gr.Timer(active=not job.state.ended),
     ]
@@ -55,7 +62,7 @@ def draw_board(first: Shown, query: str) -> Board:
     """Lay the board out with what is shown at first, and its link."""
     with gr.Row(elem_classes="card statusline"):
         status = html(first.status, "status")
-        cancel = gr.Button("Cancel", visible=False, elem_id="cancel", scale=0, min_width=110)
+        cancel = draw_cancel("cancel")
         pin = gr.Button("Pin", elem_id="pin", scale=0, min_width=90)
         resume = gr.Button("Resume", visible=False, elem_id="resume", scale=0, min_width=110)
     headline = html(first.headline, "headline")
@@ -83,6 +90,58 @@ def draw_board(first: Shown, query: str) -> Board:
         cancel=cancel,
         resume=resume,
         pin=pin,
-        timer=gr.Timer(POLL, active=False),
+        timer=draw_timer(),
         repeat=repeat,
     )
+
+
+def wire_board(core: Core, controls: Controls, board: Board) -> list[Any]:
+    """Run, resume, cancel and follow a job.
+
+    Returns:
+        The events after which another job is shown.
+    """
+    outputs = [controls.alert, *board.outputs()]
+
+    def shown(act: Callable[[], Job | None]) -> list[Any]:
+        return guarded(lambda: ["", *board_values(core, act())], len(outputs))
+
+    def begin(*values: Any) -> list[Any]:
+        return shown(lambda: start(core, Form(*values)))
+
+    def go_on(job_id: str) -> list[Any]:
+        return shown(lambda: resume(core, job_id))
+
+    def poll(job_id: str, seen: int | float) -> Any:
+        job = core.race(job_id)
+        return gr.skip() if job and job.version == seen else board_values(core, job)
+
+    def stop(job_id: str) -> list[Any]:
+        return stopping(core, job_id)
+
+    def patience() -> str:
+        return "" if core.ready.is_set() else panels.alert(PREPARING)
+
+    asked = controls.run.click(patience, None, controls.alert, **QUIET)
+    begun = asked.then(begin, controls.inputs(), outputs, **QUIET)
+    resumed = board.resume.click(go_on, board.job, outputs, **QUIET)
+    board.cancel.click(stop, board.job, [controls.alert, board.cancel], **QUIET)
+    board.timer.tick(poll, [board.job, board.seen], board.outputs(), **QUIET)
+    return [begun, resumed]
+
+
+def start(core: Core, form: Form) -> Job:
+    """Hand the form's experiment to the store.
+
+    Raises:
+        QuantcoreError: it cannot be run.
+    """
+    return core.store.submit(
+        form.experiment(core.layers(form.checked().model, form.upload)), visitor()
+    )
+
+
+def resume(core: Core, job_id: str) -> Job | None:
+    """Let a job that ended early go on."""
+    job = core.race(job_id)
+    return core.store.submit(job.config, visitor()) if job else None

@@ -1,11 +1,14 @@
 """Pieces that every tab is made of: a figure with its words, HTML, what can be repeated."""
 
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
 
 from aqviz import text
-from aqviz.plot_host import plot
+from aqviz.plot_host import TEMPLATE
+
+TABLES = (Path(__file__).parents[1] / "tables.js").read_text(encoding="utf-8")
 
 
 class Repeat(NamedTuple):
@@ -20,6 +23,20 @@ class Repeat(NamedTuple):
 def html(value: str, elem_id: str | None = None, **more: Any) -> gr.HTML:
     """HTML of our own, with the page's look."""
     return gr.HTML(value, elem_id=elem_id, apply_default_css=False, **more)
+
+
+def plot(figure: str, name: str) -> gr.HTML:
+    """A component whose value is a figure's JSON, under the id "plot-" + name.
+
+    Its `select` event tells of a click on a point: x, y, customdata, curve and point (`_data`).
+    """
+    return gr.HTML(
+        figure,
+        html_template=TEMPLATE,
+        js_on_load="window.aqvizPlot(element, props, watch, trigger);",
+        elem_id=f"plot-{name}",
+        apply_default_css=False,
+    )
 
 
 def figure_card(name: str, value: str) -> gr.HTML:
@@ -37,6 +54,11 @@ def intro(name: str, look: str = "lead") -> None:
     words = text.read(name)
     html(f"<h2>{words.title}</h2>")
     gr.Markdown(words.body, elem_classes=look)
+
+
+def sortable(value: str, elem_id: str) -> gr.HTML:
+    """A component that shows what `shown.tables` makes."""
+    return html(value, elem_id, js_on_load=TABLES)
 
 
 def copied(label: str, elem_id: str, value: str, lines: int) -> gr.Textbox:

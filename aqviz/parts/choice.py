@@ -1,22 +1,18 @@
 """What several tabs let one choose: model, layer, initialisers, search."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
 
 from aqviz import theme
 from aqviz.core import Core
-from aqviz.parts.links import QUIET, opening
+from aqviz.parts.events import QUIET, opening
+from aqviz.shown.form import blocks_of, projections_of
 from quantcore.errors import QuantcoreError
 
 INITS = [(style.label, init) for init, style in theme.STYLES.items()]
 SEARCHES = [(label, search) for search, label in theme.SEARCHES.items()]
-
-
-def place_in(order: Sequence[str]) -> Callable[[str], int]:
-    """Sorts by a known order; what is unknown comes last, for others to refuse."""
-    return lambda name: order.index(name) if name in order else len(order)
 
 
 def draw_model(view: str, model: str) -> gr.Textbox:
@@ -53,3 +49,18 @@ def offer_layers(core: Core, model: gr.Textbox, layer: gr.Dropdown) -> None:
             return gr.skip()
 
     gr.on([opening(), model.change], layers, model, layer, **QUIET)
+
+
+def offered(
+    core: Core, model: str | None, upload: str | None, block: Any, projection: Any
+) -> list[Any]:
+    """Blocks and layers of a model or a file, the chosen ones where it has them."""
+    try:
+        layers = core.layers(model, upload)
+    except QuantcoreError:
+        return [gr.skip(), gr.skip()]  # `check` says what is wrong
+    blocks = blocks_of(layers)
+    block = block if block in blocks else blocks[0]
+    names = projections_of(layers, block)
+    chosen = projection if projection in names else names[0]
+    return [gr.update(choices=blocks, value=block), gr.update(choices=names, value=chosen)]

@@ -6,10 +6,9 @@ from typing import Any
 
 import gradio as gr
 
-from aqviz import text
 from aqviz.parts.choice import INITS, SEARCHES
-from aqviz.retention import MIB
-from aqviz.shown.form import OWN, Form
+from aqviz.parts.own_layer import Brought, draw_file
+from aqviz.shown.form import OWN, Form, blocks_of, projections_of
 from quantcore.blocks import LayerInfo
 from quantcore.weight import PRESETS
 
@@ -20,17 +19,6 @@ ADVANCED = (
     "Shrinkage moves the calibration Hessian towards its diagonal, which helps where tokens are "
     "few; damping adds a share of its mean. With 0 windows perplexity is left out."
 )
-
-
-@dataclass(frozen=True)
-class Brought:
-    """What is there for a visitor's own layer; `used` is seen while one is in use."""
-
-    used: gr.Column
-    told: gr.HTML
-    back: gr.Button
-    file: gr.UploadButton
-    alert: gr.HTML
 
 
 @dataclass(frozen=True)
@@ -67,15 +55,9 @@ class Controls:
         """The components whose values make a Form."""
         return [getattr(self, name) for name in Form._fields]
 
-
-def blocks_of(layers: dict[str, LayerInfo]) -> list[str]:
-    """The blocks of a model, as the dropdown offers them."""
-    return list(dict.fromkeys(str(info.block) for info in layers.values()))
-
-
-def projections_of(layers: dict[str, LayerInfo], block: str | None) -> list[str]:
-    """The linear layers of one block."""
-    return [info.projection for info in layers.values() if str(info.block) == block]
+    def source(self) -> list[Any]:
+        """Where the layer is from: model, upload, block and projection."""
+        return [self.model, self.upload, self.block, self.projection]
 
 
 def draw_controls(
@@ -118,7 +100,7 @@ def _what(
             scale=2,
             elem_id="projection",
         )
-    file, alert = _own_file(largest)
+    file, alert = draw_file(largest)
     preset = gr.Radio(
         [*BITS, OWN], value=form.preset, label="Bits of codes a weight", elem_id="preset"
     )
@@ -138,19 +120,6 @@ def _what(
         "group": group,
         "own": own,
     }
-
-
-def _own_file(largest: int) -> tuple[gr.UploadButton, gr.HTML]:
-    words = text.read("own_layer")
-    with gr.Accordion(words.title, open=False, elem_classes="more", elem_id="own-layer"):
-        gr.Markdown(words.body)
-        file = gr.UploadButton(
-            f"Choose a file, at most {largest / MIB:g} MiB",
-            file_types=[".safetensors"],
-            size="sm",
-            elem_id="own-file",
-        )
-        return file, gr.HTML(elem_id="own-alert", apply_default_css=False)
 
 
 def _how(form: Form) -> dict[str, Any]:

@@ -14,11 +14,9 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 import gradio as gr
-from gradio.context import Context
 
 from aqviz import permalink
-from aqviz.shown import panels
-from quantcore.errors import QuantcoreError
+from aqviz.parts.events import QUIET, enclosing_tab, guarded, opening
 
 HEAD = """<script>
 window.aqvizAsked = location.search.slice(1);
@@ -30,7 +28,6 @@ window.aqvizAsked = location.search.slice(1);
 }
 </script>"""
 ASKED = "(asked, ...values) => [window.aqvizAsked, ...values]"
-QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 RULE = """
   const here = new URL(location.href), link = new URL(location.href);
   const theme = here.searchParams.get("__theme"), pins = here.searchParams.get("pins");
@@ -67,7 +64,9 @@ class Wiring:
 
     def redraw(self, *values: Any) -> list[Any]:
         """The outputs and the query for these values of the controls."""
-        return self._guarded(lambda: self._shown(permalink.from_values(self.kind, values)), 0)
+        return guarded(
+            lambda: self._shown(permalink.from_values(self.kind, values)), len(self._skipped(0))
+        )
 
     def opened(self, asked: str, *values: Any) -> list[Any]:
         """The controls, the outputs and the query as the address asked, where it is for this view.
@@ -85,22 +84,13 @@ class Wiring:
             controls = [list(value) if isinstance(value, tuple) else value for value in values]
             return [*controls, *self._shown(state)]
 
-        return self._guarded(make, count)
+        return guarded(make, len(self._skipped(count)), count)
 
     def _shown(self, state: Any) -> list[Any]:
         return ["", *self.show(state), permalink.encode(self.view, state)]
 
     def _skipped(self, before: int) -> list[Any]:
         return [gr.skip()] * (before + len(self.outputs) + 1)
-
-    def _guarded(self, make: Callable[[], list[Any]], before: int) -> list[Any]:
-        """What is made, or all as it was and the alert, which `before` others come before."""
-        try:
-            return make()
-        except QuantcoreError as error:
-            values = self._skipped(before)
-            values[before] = panels.alert(str(error))
-            return values
 
 
 def wire(
@@ -151,23 +141,3 @@ def keep_address(query: gr.Textbox, link: gr.Textbox, opened: Any, *changed: Any
 def asked_of(query: str) -> dict[str, str]:
     """The parameters of a query string."""
     return dict(parse_qsl(query, keep_blank_values=True))
-
-
-def opening() -> Any:
-    """The event with which the view that is being laid out comes to be seen.
-
-    The first view's is the page's load, any other's the selection of its tab, which `views.js` does
-    for the view that the address names: ten views that all load with the page take it seconds.
-    """
-    tab = enclosing_tab()
-    first = tab is None or tab.parent is None or tab.parent.children[0] is tab
-    page = Context.root_block
-    return page.load if first else tab.select  # type: ignore[union-attr]
-
-
-def enclosing_tab() -> gr.Tab | None:
-    """The tab that is being laid out."""
-    block = Context.block
-    while block is not None and not isinstance(block, gr.Tab):
-        block = block.parent
-    return block

@@ -10,7 +10,8 @@ from aqviz.core import Core
 from aqviz.figures.pins import LETTERS, draw_pins, view_pins
 from aqviz.parts.board import Board
 from aqviz.parts.cards import figure_card
-from aqviz.parts.links import ASKED, QUIET, asked_of, opening
+from aqviz.parts.events import QUIET, opening
+from aqviz.parts.links import ASKED, asked_of
 
 KEEP = """(pins) => {
   const url = new URL(location.href);

@@ -1,8 +1,4 @@
-"""A view of a study that anyone can run: status, Run, Cancel, and what is known so far.
-
-The view's state names the study, its key finds the result: recorded, kept from an earlier run, or
-still growing. So a link needs no job in it, and what was computed once is never computed again.
-"""
+"""A view of a study that anyone can run: status, Run, Cancel, and what is known so far."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,18 +6,17 @@ from typing import Any, ClassVar
 
 import gradio as gr
 
-from aqviz import metrics, permalink
+from aqviz import permalink
 from aqviz.core import Core
 from aqviz.engine import Document
 from aqviz.jobs import Job
 from aqviz.parts import links
 from aqviz.parts.cards import html
-from aqviz.parts.links import QUIET
+from aqviz.parts.events import QUIET, guarded
+from aqviz.parts.running import cancellable, draw_cancel, draw_timer, stopping
 from aqviz.parts.visitors import visitor
-from aqviz.shown import panels
+from aqviz.shown.study import find, status
 from quantcore.errors import QuantcoreError
-
-POLL = 0.5  # seconds between two looks at a running job
 
 
 @dataclass(frozen=True)
@@ -65,24 +60,9 @@ def draw_runner(name: str, words: str = "Run", status: str = "") -> Runner:
     with gr.Row(elem_classes="card statusline"):
         told = html(status, f"{name}-status")
         run = gr.Button(words, variant="primary", elem_id=f"{name}-run", scale=0, min_width=110)
-        cancel = gr.Button(
-            "Cancel", visible=False, elem_id=f"{name}-cancel", scale=0, min_width=110
-        )
+        cancel = draw_cancel(f"{name}-cancel")
     seen = gr.Textbox(visible="hidden")
-    return Runner(run, cancel, told, alert, seen, gr.Timer(POLL, active=False))
-
-
-def find(core: Core, config: Any) -> tuple[Job | None, Document | None]:
-    """The job of a study, and what is known: what it has so far, or a recording."""
-    job = core.store.find(config)
-    document = job.document if job else None
-    return job, document or core.recorded(config)
-
-
-def downloads(view: str, state: Any, *documents: Document | None) -> str:
-    """The link to everything of a view, where one of its studies has something."""
-    there = any(map(metrics.there, documents))
-    return panels.downloads(permalink.encode(view, state)) if there else ""
+    return Runner(run, cancel, told, alert, seen, draw_timer())
 
 
 def values(core: Core, view: StudyView, state: Any) -> list[Any]:
@@ -91,22 +71,13 @@ def values(core: Core, view: StudyView, state: Any) -> list[Any]:
     job, document = find(core, config)
     running = job is not None and not job.state.ended
     return [
-        _status(core, config, job, document),
+        status(core, config, job, document),
         gr.update(visible=not running, value="Run" if document is None else "Run again"),
-        gr.update(visible=running, value="Cancel", interactive=True),
+        cancellable(running),
         _seen(job, config),
         gr.update(active=running),
         *view.show(state, document),
     ]
-
-
-def stopping(core: Core, job_id: str) -> list[Any]:
-    """Ask a job to stop: the alert and the button Cancel."""
-    try:
-        core.store.cancel(job_id, visitor())
-    except QuantcoreError as error:
-        return [panels.alert(str(error)), gr.skip()]
-    return ["", gr.update(value="Stopping", interactive=False)]
 
 
 @dataclass(frozen=True)
@@ -119,12 +90,13 @@ class Study:
 
     def begin(self, *given: Any) -> list[Any]:
         """Run what the controls say."""
-        try:
+
+        def begun() -> list[Any]:
             state = self._state(given)
             self.core.store.submit(self.view.config(state), visitor())
             return ["", *values(self.core, self.view, state)]
-        except QuantcoreError as error:
-            return [panels.alert(str(error)), *[gr.skip()] * (len(Runner.HELD) + self.drawn)]
+
+        return guarded(begun, 1 + len(Runner.HELD) + self.drawn)
 
     def follow(self, seen: str, *given: Any) -> Any:
         """What a running job has new."""
@@ -173,21 +145,3 @@ def wire_study(
 def _seen(job: Job | None, config: Any) -> str:
     """Changes with every change of the job."""
     return f"{config.key()} {job.version if job else 0}"
-
-
-def _status(core: Core, config: Any, job: Job | None, document: Document | None) -> str:
-    if job is not None:
-        return panels.status(job, core.store.place(job))
-    if document is not None:
-        return panels.recorded(document)
-    return panels.idle(_expected(core, config))
-
-
-def _expected(core: Core, config: Any) -> str:
-    """How long it will take, once this machine is measured."""
-    if not core.ready.is_set():
-        return ""
-    try:
-        return panels.duration(core.engine.seconds(config))
-    except QuantcoreError:
-        return ""

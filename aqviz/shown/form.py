@@ -145,6 +145,16 @@ def preset_of(scheme: Scheme) -> str:
     return next((f"{bits:g}" for bits, known in PRESETS.items() if known == scheme), OWN)
 
 
+def blocks_of(layers: dict[str, LayerInfo]) -> list[str]:
+    """The blocks of a model, as the dropdown offers them."""
+    return list(dict.fromkeys(str(info.block) for info in layers.values()))
+
+
+def projections_of(layers: dict[str, LayerInfo], block: str | None) -> list[str]:
+    """The linear layers of one block."""
+    return [info.projection for info in layers.values() if str(info.block) == block]
+
+
 def _real(name: str, value: int | float | str | None) -> float:
     if value is None:
         raise InputError(f"the {name} is empty; enter a number")

@@ -1,11 +1,13 @@
-"""What the Inside tab shows of a state: every output's value, no component."""
+"""Inside a weight: a recorded layer opened group by group, its bytes, and a product by look-up."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from html import escape
 from typing import NamedTuple
 
-from aqviz import permalink, theme
+from aqviz import bundle, commands, inside, notebook, permalink, theme
+from aqviz.bundle import Bundles
+from aqviz.core import Core
 from aqviz.figures.inside_bytes import draw_bytes, view_bytes
 from aqviz.figures.inside_counts import draw_counts, view_counts
 from aqviz.figures.inside_group import GroupView, draw_group, view_group
@@ -89,9 +91,36 @@ def show(example: Example, state: Inside) -> Shown:
     )
 
 
+def bundles(core: Core, state: Inside) -> Bundles:
+    """What the view's zip holds.
+
+    Raises:
+        AbsentError: no weight was recorded.
+    """
+    example = inside.read()
+    if example is None:
+        raise bundle.AbsentError(bundle.NOTHING)
+    shown, row, group = show(example, state), state.row, state.group
+    names = ("map", "group", "bytes", "tables", "counts")
+    drawn = bundle.drawn({f"inside_{name}": getattr(shown, name) for name in names})
+    view = view_group(example.weight, example.blocks[group], example.versions, row, group)
+    return {
+        "": bundle.Bundle(
+            told=view.alt,
+            config={"config": example.facts["config"], "view": asdict(state)},
+            figures=drawn,
+            tables={"metrics": inside_numbers.table(view)},
+            command=command(example),
+            document=example.facts,
+            notebook=notebook.of_group(view.alt, row, group),
+            more={inside.PATH.name: inside.PATH.read_bytes()},
+        )
+    }
+
+
 def command(example: Example) -> str:
     """The command that makes the recorded weights again."""
-    return permalink.command(experiment_of(example.facts["config"]))
+    return commands.of(experiment_of(example.facts["config"]))
 
 
 def about(example: Example) -> str:

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from html import escape
 from pathlib import Path
 
+import pandas as pd
+
 from aqviz import theme
 from aqviz.figures.inside_group import BOOKS, Coded, GroupView
 from aqviz.shown.panels import swatch
@@ -40,6 +42,25 @@ def numbers(view: GroupView, init: str) -> str:
         f"<tfoot>{_total(view, one, len(heads))}</tfoot></table></div>"
         f'<p class="arithmetic" role="status">{ASK}</p>'
     )
+
+
+def table(view: GroupView) -> pd.DataFrame:
+    """A line for every weight of the group from every initialiser.
+
+    The words' `sum` times `scale` is q, which stands for the weight w; d = w - q, Hd is H d by the
+    group's own block of the Hessian, and dHd their product: in sum the group's own error.
+    """
+    lines = []
+    for one in view.versions:
+        for i, weight in enumerate(view.original):
+            books = enumerate(zip(one.codes, one.words, strict=True), start=1)
+            line = {"init": one.init, "input": view.group * len(view.original) + i}
+            for m, (code, word) in books:
+                line |= {f"code_{m}": code, f"word_{m}": word[i]}
+            line |= {"sum": one.sums[i], "scale": one.scale, "q": one.coded[i], "w": weight}
+            line |= {"d": one.error[i], "Hd": one.pull[i], "dHd": one.error[i] * one.pull[i]}
+            lines.append(line)
+    return pd.DataFrame(lines)
 
 
 def number(value: int | float) -> str:

@@ -1,4 +1,4 @@
-"""The Learn view's state: which lesson, and where its dials stand.
+"""Learn: seven short lessons, which of them is open, and where its dials stand.
 
 A dial says what it accepts once, for its slider or buttons and for links alike. All dials of all
 lessons are fields of one flat state, so a link names those that were moved.
@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import gradio as gr
-
+from aqviz import text, theme
 from aqviz.figures.lesson_beam import OUT, WIDTHS, draw_beam, view_beam
 from aqviz.figures.lesson_greedy import STAGES, draw_greedy, view_greedy
 from aqviz.figures.lesson_metric import draw_metric, view_metric
@@ -39,13 +38,6 @@ class Dial:
         if not self.low <= value <= self.high:
             raise InputError(f"{name} must be {self.low:g} to {self.high:g}, got {value:g}")
 
-    def draw(self, name: str, value: Any) -> Any:
-        """A slider."""
-        slider: Any = gr.Slider(
-            self.low, self.high, value, step=self.step, label=self.label, elem_id=f"learn-{name}"
-        )
-        return slider
-
 
 @dataclass(frozen=True)
 class Choice:
@@ -63,11 +55,6 @@ class Choice:
         if value not in self.options:
             offered = ", ".join(map(str, self.options))
             raise InputError(f"{name} must be one of {offered}, got {quoted(value)}")
-
-    def draw(self, name: str, value: Any) -> Any:
-        """Radio buttons."""
-        offered = [(words, key) for key, words in self.options.items()]
-        return gr.Radio(offered, value=value, label=self.label, elem_id=f"learn-{name}")
 
 
 class Lesson(NamedTuple):
@@ -142,6 +129,7 @@ LESSONS = {
         draw_tuning,
     ),
 }
+WORDS = {number: text.read(f"lesson_{number}") for number in LESSONS}
 DIALS = {name: dial for lesson in LESSONS.values() for name, dial in lesson.dials.items()}
 
 
@@ -183,3 +171,8 @@ class Learn:
         dials, view, draw = LESSONS[self.lesson]
         drawing = draw(view(**{name: getattr(self, name) for name in dials}))
         return enlarge(drawing) if self.full else drawing
+
+
+def drawing(state: Learn) -> str:
+    """The open lesson's figure for the page."""
+    return theme.to_json(state.figure(), f"lesson {state.lesson}")

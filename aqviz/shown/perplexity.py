@@ -1,10 +1,12 @@
-"""What the Perplexity tab shows of a state: every output's value, no component."""
+"""Perplexity: what quantizing every layer costs a model, from recorded evaluations."""
 
 import shlex
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from aqviz import evaluations, permalink, theme
+from aqviz import bundle, evaluations, metrics, notebook, permalink, theme
+from aqviz.bundle import Bundles
+from aqviz.core import Core
 from aqviz.evaluations import ORIGINAL
 from aqviz.figures import tokens
 from aqviz.figures.kl import draw_kl, view_kl
@@ -111,6 +113,30 @@ def shown(state: Perplexity, document: Document | None) -> Shown:
         python=python(state, document),
         files=html.downloads(permalink.encode("perplexity", state)) if document else "",
     )
+
+
+def bundles(core: Core, state: Perplexity) -> Bundles:
+    """What the view's zip holds.
+
+    Raises:
+        InputError: there is no such recording, model or window.
+    """
+    found, document = show(state), evaluations.read(state.recording) or {}
+    names = ("models", "pairs", "kl", "tuning", "tokens")
+    drawn = bundle.drawn({name: getattr(found, name) for name in names})
+    tables = metrics.evaluated(state.recording, document)
+    told = " ".join(evaluations.verdicts(document)) or bundle.alts(drawn)
+    return {
+        "": bundle.Bundle(
+            told=told,
+            config={"study": document["kind"], "config": document["config"]},
+            figures=drawn,
+            tables=tables,
+            command=found.command,
+            document=document,
+            notebook=notebook.of_evaluation(told, "pairs" in tables),
+        )
+    }
 
 
 def command(document: Document | None) -> str:

@@ -1,21 +1,29 @@
-"""What the page shows of a job or a recording: every output's value, no component."""
+"""The race: what the page shows of a job or a recording, of what would be run, and of a link."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from aqviz import metrics, notebook, permalink, theme
-from aqviz.engine import Document
+from aqviz import bundle, commands, metrics, notebook, permalink, report, theme
+from aqviz.bundle import Bundles
+from aqviz.core import Core
+from aqviz.engine import Document, check_layer
 from aqviz.figures.ends import draw_ends, view_ends
 from aqviz.figures.perplexity import draw_perplexity, view_perplexity
 from aqviz.figures.spread import draw_spread, view_spread
 from aqviz.figures.trace import draw_trace, view_trace
 from aqviz.figures.usage import draw_usage, view_usage
 from aqviz.jobs import Job
+from aqviz.permalink import Link
 from aqviz.recordings import FIRST, experiment_of, named
-from aqviz.shown import panels
+from aqviz.shown import panels, race_panels
+from aqviz.shown.form import Form
 from aqviz.store import Place
+from quantcore.errors import QuantcoreError
 from quantcore.experiment import Experiment
+
+LOST = "this link's run is not kept here; press Run to make it again"
 
 
 class Shown(NamedTuple):
@@ -65,11 +73,11 @@ def _shown(
     drawn = {name: theme.to_json(drawing, key) for name, drawing in figures(document).items()}
     return Shown(
         status=status,
-        headline=panels.headline(document, state),
-        results=panels.results(document),
+        headline=race_panels.headline(document, state),
+        results=race_panels.results(document),
         files=files,
         **drawn,
-        command=permalink.command(experiment) if experiment else "",
+        command=commands.of(experiment) if experiment else "",
         python=notebook.python(experiment) if experiment else "",
     )
 
@@ -88,3 +96,76 @@ def figures(document: Document | None) -> dict[str, go.Figure]:
 def _files(query: str, name: str, document: Document | None) -> str:
     """Links to a result of that name, where there is one."""
     return panels.downloads(query, name) if metrics.there(document) else ""
+
+
+def first_facts(core: Core) -> str:
+    """The facts of the recorded experiment, without an estimate: that takes a measurement."""
+    if core.recording is None:
+        return ""
+    experiment, layers = core.first()
+    layer = layers[experiment.layer]
+    return race_panels.facts(experiment, (layer.out, layer.columns), None)
+
+
+def check(core: Core, form: Form) -> tuple[str, str]:
+    """The facts of what would be run, and what is wrong with it: one of them is empty."""
+    try:
+        layers = core.layers(form.checked().model, form.upload)
+        experiment = form.experiment(layers)
+        layer = layers[experiment.layer]
+        seconds = core.engine.estimate(experiment, layer.out, layer.columns)
+    except QuantcoreError as error:
+        return "", panels.alert(str(error))
+    return race_panels.facts(experiment, (layer.out, layer.columns), seconds), ""
+
+
+def visit(core: Core, query: Mapping[str, str]) -> tuple[str, Form | None, Job | None]:
+    """What a link asks for: what is wrong with it, the controls' values, the job."""
+    if query.get("view", permalink.RACE) != permalink.RACE:
+        return "", None, None
+    job = None
+    try:
+        link = permalink.from_query(query)
+        job = core.race(link.job) if link.job else None
+        lost = panels.alert(LOST) if link.job and job is None else ""
+        experiment = job.config if job else link.experiment
+        if experiment is None:
+            return lost, None, None
+        job = job or core.store.find(experiment)
+        layers = core.layers(experiment.model, experiment.problem)
+        check_layer(experiment.layer, layers, experiment.problem)
+        form = Form.of(experiment, layers)
+    except QuantcoreError as error:  # what was found stays, though it cannot be run again
+        return panels.alert(str(error)), None, job
+    return lost, form, job
+
+
+def bundles(core: Core, link: Link) -> Bundles:
+    """What the view's zip holds.
+
+    Raises:
+        AbsentError: nothing is known of it yet.
+    """
+    document = _race_of(core, link)
+    config = experiment_of(document["config"])
+    told = report.sentence(document, "done")
+    return {"": bundle.of_study(config, document, bundle.titled(figures(document)), told)}
+
+
+def _race_of(core: Core, link: Link) -> Document:
+    """The document of a link's job or experiment; of neither, the recording on the first page."""
+    if link.job:
+        job = core.race(link.job)
+        if job is None:
+            raise bundle.AbsentError(LOST)
+        return bundle.there(job.document)
+    recorded = core.recording
+    if link.experiment is None:
+        return bundle.there(recorded)
+    job = core.store.find(link.experiment)
+    if job is not None:
+        return bundle.there(job.document)
+    if recorded is None:
+        raise bundle.AbsentError(bundle.NOTHING)
+    same = experiment_of(recorded["config"]).key() == link.experiment.key()
+    return bundle.there(recorded if same else None)

@@ -2,14 +2,7 @@
 
 from collections.abc import Sequence
 from html import escape
-from pathlib import Path
 from typing import Any, NamedTuple
-
-import gradio as gr
-
-from aqviz.parts.cards import html
-
-JS = (Path(__file__).parents[1] / "tables.js").read_text(encoding="utf-8")
 
 
 class Anchor(NamedTuple):
@@ -17,11 +10,6 @@ class Anchor(NamedTuple):
 
     words: str
     address: str
-
-
-def sortable(value: str, elem_id: str) -> gr.HTML:
-    """A component that shows what `table` makes."""
-    return html(value, elem_id, js_on_load=JS)
 
 
 def table(caption: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -21,12 +21,12 @@ from aqviz.core import Core
 from aqviz.engine import Engine
 from aqviz.recordings import FIRST
 from aqviz.shown import bundles
-from aqviz.static import render, shown
+from aqviz.shown.learn import WORDS
+from aqviz.static import contents, render
 from aqviz.static.pages import UNZIPPED, Page, pages
 from aqviz.static.parts import View
 from aqviz.static.views import views
 from aqviz.store import JobStore
-from aqviz.tabs.learn import WORDS
 from quantcore.errors import InputError
 
 LIST = "aqviz-static.json"
@@ -90,7 +90,7 @@ def _fill(folder: Path) -> Written:
     with TemporaryDirectory() as empty:
         store = JobStore(Path(empty), Engine())  # no job of this machine belongs in the site
         try:
-            core = Core(Engine(), store, shown.races().get(FIRST))
+            core = Core(Engine(), store, contents.races().get(FIRST))
             listed = {name: _put(folder / name, body) for name, body in _files(core)}
         finally:
             store.close()
@@ -148,7 +148,7 @@ def _told(core: Core, every: tuple[View, ...]) -> Mapping[str, tuple[str, str]]:
         if view.name == UNZIPPED:
             found = f"{', '.join(words.title for words in WORDS.values())}."
         else:
-            query = dict(parse_qsl(shown.query(view.name, view.first)))
+            query = dict(parse_qsl(contents.query(view.name, view.first)))
             found = next(iter(bundles.made(core, query).values())).told
         told[view.name] = (text.read(view.words).title, begun(found))
     return told
@@ -170,9 +170,9 @@ def begun(words: str) -> str:
 
 def _zip(core: Core, page: Page) -> bytes:
     """Everything of a page, as the app gives it for the same link."""
-    if isinstance(page.zipped, shown.Race):
-        core = replace(core, recording=shown.race_of(page.zipped))
-    query = shown.query(page.view, page.zipped)
+    if isinstance(page.zipped, contents.Race):
+        core = replace(core, recording=contents.race_of(page.zipped))
+    query = contents.query(page.view, page.zipped)
     return bundle.zipped(bundles.made(core, dict(parse_qsl(query))), query)
 
 

@@ -5,9 +5,8 @@ from functools import partial
 from typing import Any
 
 from aqviz.core import Core
-from aqviz.shown.learn import LESSONS, Choice, Learn
+from aqviz.shown.learn import LESSONS, Choice, Learn, drawing
 from aqviz.static.parts import Content, Dial, Lesson, View
-from aqviz.tabs import learn
 
 POSITIONS: Mapping[
     str, Sequence[Any]
@@ -60,4 +59,4 @@ def _offered(name: str, dial: Any) -> Mapping[Any, str]:
 
 
 def _lesson(core: Core, state: Learn) -> Content:
-    return Content((Lesson(state.lesson, learn.drawing(state)),))
+    return Content((Lesson(state.lesson, drawing(state)),))

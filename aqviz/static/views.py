@@ -1,4 +1,4 @@
-"""The views and their states that recordings hold; what each shows is in `shown` and `lessons`."""
+"""The views and their states that recordings hold: what they show is in contents and lessons."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -9,18 +9,18 @@ from aqviz.evidence import gaps
 from aqviz.figures import tokens
 from aqviz.figures.plane import CODES
 from aqviz.paper_tables import TABLES
+from aqviz.shown import rho
+from aqviz.shown.basins import TEXTS, Basins
 from aqviz.shown.inside import Inside
+from aqviz.shown.map import MapState
+from aqviz.shown.paper import PaperState
 from aqviz.shown.perplexity import Perplexity
-from aqviz.static import shown
+from aqviz.shown.rho import RhoState
+from aqviz.shown.search import SearchState
+from aqviz.shown.tune import TuneState
+from aqviz.static import contents
 from aqviz.static.lessons import lessons
 from aqviz.static.parts import Dial, Option, View
-from aqviz.tabs import rho
-from aqviz.tabs.basins import TEXTS, Basins
-from aqviz.tabs.map import MapState
-from aqviz.tabs.paper import PaperState
-from aqviz.tabs.rho import RhoState
-from aqviz.tabs.search import SearchState
-from aqviz.tabs.tune import TuneState
 
 BESIDE = (evaluations.ORIGINAL, "greedy")  # what models are compared with
 PLACES = ((74, 28), (74, 0), (0, 0), (0, 36), (96, 28), (191, 71))  # row and group looked into
@@ -31,21 +31,21 @@ STEPS = (0, 1, 8, 35, 71)  # of the product by look-up
 def views() -> tuple[View, ...]:
     """Every view over what is recorded, in the app's order; Learn is one a lesson."""
     return (
-        View("race", shown.Race(), _race, shown.race, "lead"),
-        View("map", MapState(), _map, shown.layer_map, "map"),
-        View("search", SearchState(), _search, shown.search_grid, "search"),
-        View("basins", Basins(), _basins, shown.ground, "basins"),
-        View("rho", RhoState(), _rho, shown.regimes, "rho_intro"),
-        View("perplexity", Perplexity(), _perplexity, shown.models, "whole_models"),
-        View("tune", TuneState(), tuple, shown.trial, "tune"),
-        View("inside", Inside(), _inside, shown.group, "inside"),
+        View("race", contents.Race(), _race, contents.race, "lead"),
+        View("map", MapState(), _map, contents.layer_map, "map"),
+        View("search", SearchState(), _search, contents.search_grid, "search"),
+        View("basins", Basins(), _basins, contents.ground, "basins"),
+        View("rho", RhoState(), _rho, contents.regimes, "rho_intro"),
+        View("perplexity", Perplexity(), _perplexity, contents.models, "whole_models"),
+        View("tune", TuneState(), tuple, contents.trial, "tune"),
+        View("inside", Inside(), _inside, contents.group, "inside"),
         *lessons(),
-        View("paper", PaperState(), _paper, shown.claims, "paper"),
+        View("paper", PaperState(), _paper, contents.claims, "paper"),
     )
 
 
 def _race() -> tuple[Dial, ...]:
-    offered = {name: shown.race_words(one) for name, one in shown.races().items()}
+    offered = {name: contents.race_words(one) for name, one in contents.races().items()}
     return (Dial.of("Recorded run", "recording", offered, zipped=True),)
 
 

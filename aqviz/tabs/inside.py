@@ -1,4 +1,4 @@
-"""Inside a weight: a recorded layer opened group by group, its bytes, and a product by look-up."""
+"""Inside's tab: rows and groups to choose, and a clock that steps through a product."""
 
 from typing import Any
 
@@ -8,7 +8,8 @@ from aqviz import inside, text, theme
 from aqviz.core import Core
 from aqviz.inside import Example
 from aqviz.parts.cards import figure_card, html, intro, repeat_card
-from aqviz.parts.links import QUIET, wire
+from aqviz.parts.events import QUIET
+from aqviz.parts.links import wire
 from aqviz.shown import inside_numbers
 from aqviz.shown.inside import Inside, about, command, kept, show
 

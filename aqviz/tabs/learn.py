@@ -1,4 +1,4 @@
-"""Learn: seven short lessons, one open at a time, each a live figure with its words.
+"""Learn's tab: one lesson open at a time, each a live figure with its words.
 
 In lecture mode the open lesson fills the page: `styles/learn.css` does it, as long as the box of
 `full` is ticked. The keys are the buttons': Escape leaves, arrows and page keys (what presenters'
@@ -9,14 +9,12 @@ from typing import Any
 
 import gradio as gr
 
-from aqviz import text, theme
 from aqviz.core import Core
-from aqviz.parts.cards import copied, html
-from aqviz.parts.links import QUIET, wire
-from aqviz.plot_host import plot
-from aqviz.shown.learn import DIALS, LESSONS, Learn
+from aqviz.parts.cards import copied, html, plot
+from aqviz.parts.events import QUIET
+from aqviz.parts.links import wire
+from aqviz.shown.learn import DIALS, LESSONS, WORDS, Choice, Dial, Learn, drawing
 
-WORDS = {number: text.read(f"lesson_{number}") for number in LESSONS}
 CHOICES = [(f"{number} {words.title}", number) for number, words in WORDS.items()]
 ENTER, LEAVE = "Lecture mode", "Leave lecture mode (Esc)"
 KEYS = """
@@ -72,11 +70,6 @@ def show(state: Learn) -> list[Any]:
     ]
 
 
-def drawing(state: Learn) -> str:
-    """The open lesson's figure for the page."""
-    return theme.to_json(state.figure(), f"lesson {state.lesson}")
-
-
 def _draw_lesson(number: int, state: Learn) -> tuple[gr.Column, gr.HTML, dict[str, Any]]:
     """A lesson's card: title, dials, figure, words. Only the open one has been drawn."""
     words, shown = WORDS[number], number == state.lesson
@@ -84,9 +77,18 @@ def _draw_lesson(number: int, state: Learn) -> tuple[gr.Column, gr.HTML, dict[st
         html(f"<h2>{number}. {words.title}</h2>", elem_classes="title")
         with gr.Column(elem_classes="dials"):
             boxes = {
-                name: dial.draw(name, getattr(state, name))
+                name: _draw_dial(dial, name, getattr(state, name))
                 for name, dial in LESSONS[number].dials.items()
             }
         view = plot(drawing(state) if shown else "", f"lesson-{number}")
         gr.Markdown(words.body, elem_classes="words")
     return column, view, boxes
+
+
+def _draw_dial(dial: Dial | Choice, name: str, value: Any) -> Any:
+    """A slider, or radio buttons."""
+    if isinstance(dial, Choice):
+        offered = [(words, key) for key, words in dial.options.items()]
+        return gr.Radio(offered, value=value, label=dial.label, elem_id=f"learn-{name}")
+    place, label = f"learn-{name}", dial.label
+    return gr.Slider(dial.low, dial.high, value, step=dial.step, label=label, elem_id=place)

@@ -1,4 +1,4 @@
-"""The Perplexity tab: what quantizing every layer costs a model, from recorded evaluations."""
+"""Perplexity's tab: which models and which text; it runs nothing."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,9 +9,8 @@ from aqviz import evaluations, text
 from aqviz.core import Core
 from aqviz.evaluations import ORIGINAL, PREFIX, Model
 from aqviz.figures import tokens
-from aqviz.parts.cards import figure_card, html, intro, repeat_card
+from aqviz.parts.cards import figure_card, html, intro, plot, repeat_card
 from aqviz.parts.links import wire
-from aqviz.plot_host import plot
 from aqviz.shown.perplexity import Perplexity, Shown, show, shown
 
 FIRST = Perplexity()

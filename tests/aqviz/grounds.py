@@ -1,6 +1,6 @@
 """Documents of the studies of basins, small and worked by hand."""
 
-from aqviz.tabs.basins import Basins
+from aqviz.shown.basins import Basins
 
 PHASES = (("init", 0, 0.08), ("refit", 1, 0.02), ("feedback", 1, 0.01))
 A = ((0.0, 4.0), (0.0, 1.0), (0.0, 0.0))

@@ -9,8 +9,8 @@ from gradio_client.exceptions import AppError
 
 from aqviz import recordings
 from aqviz.api import Api
-from aqviz.core import visit
 from aqviz.parts.links import asked_of
+from aqviz.shown.race import visit
 from quantcore.errors import InputError, QuantcoreError
 from quantcore.weight import Scheme
 

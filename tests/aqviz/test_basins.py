@@ -10,7 +10,7 @@ from aqviz import permalink
 from aqviz.figures.line import draw_line, view_line
 from aqviz.figures.plane import CODES, draw_plane, view_plane
 from aqviz.figures.starts import draw_starts, view_starts
-from aqviz.tabs.basins import Basins, show_landscape, show_starts
+from aqviz.shown.basins import Basins, show_landscape, show_starts
 from quantcore.errors import InputError, QuantcoreError
 
 

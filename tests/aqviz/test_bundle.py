@@ -16,7 +16,7 @@ from grounds import landscape, starts
 
 from aqviz import bundle, metrics, notebook, recordings, uploads
 from aqviz.engine import STUDIES, kind_of
-from aqviz.tabs.basins import Basins
+from aqviz.shown.basins import Basins
 from quantcore import files, study
 from quantcore.experiment import Experiment
 from quantcore.grid import Survey

@@ -24,10 +24,9 @@ from aqviz.claims import CLAIMS
 from aqviz.jobs import State
 from aqviz.paper_tables import TABLES
 from aqviz.parts import study
-from aqviz.shown import bundles
-from aqviz.tabs import search
-from aqviz.tabs.basins import Basins
-from aqviz.tabs.search import SearchState
+from aqviz.shown import bundles, search
+from aqviz.shown.basins import Basins
+from aqviz.shown.search import SearchState
 
 ALWAYS = {"README.txt", "config.json", "metrics.csv", "figures.html", "plotly.min.js"}
 STUDY = ALWAYS | {"trace.json", "notebook.ipynb"}

@@ -8,10 +8,10 @@ import models
 import pytest
 import torch
 
-from aqviz import inside, permalink, text, theme
+from aqviz import commands, inside, permalink, text, theme
 from aqviz.figures import inside_bytes, inside_counts, inside_group, inside_map, inside_tables
 from aqviz.inside import Example
-from aqviz.shown import inside as inside_show
+from aqviz.shown import inside as inside_view
 from aqviz.shown import inside_numbers
 from aqviz.shown.inside import Inside, show
 from aqviz.tabs import inside as tab
@@ -455,7 +455,7 @@ def test_the_python_is_python_and_names_the_group(example):
 
 
 def test_words_from_the_model_are_escaped(example):
-    page = inside_show.kept(example) + inside_show.about(example)
+    page = inside_view.kept(example) + inside_view.about(example)
     assert "a &amp; b" in page
     assert "<b>&lt;b&gt;</b>" in page
     assert "A &lt;small&gt; model." in page
@@ -463,7 +463,7 @@ def test_words_from_the_model_are_escaped(example):
 
 def test_the_command_makes_the_run_again():
     shipped = inside.read()
-    assert inside_show.command(shipped) == permalink.command(
+    assert inside_view.command(shipped) == commands.of(
         replace(inside.RECORDED, inits=tuple(shipped.versions))
     )
 

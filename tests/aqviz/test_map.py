@@ -13,10 +13,11 @@ from gradio import EventData
 from scipy import stats
 from typer.testing import CliRunner
 
-from aqviz import app, atlas, permalink, recordings, studies
+from aqviz import app, atlas, commands, permalink, recordings, studies
 from aqviz.figures.layer_map import draw_layer_map, short_names, view_layer_map
 from aqviz.parts import study
-from aqviz.tabs.map import MapState, chosen_layer, layer_table, picked, show
+from aqviz.shown.map import MapState, chosen_layer, layer_table, show
+from aqviz.tabs.map import picked
 from quantcore import __main__ as quantcore_main
 from quantcore import grid, sources
 from quantcore.blocks import LayerInfo
@@ -335,7 +336,7 @@ def test_the_command_of_a_recording_makes_the_same_survey(name, monkeypatch):
     seen = []
     monkeypatch.setattr(grid, "plan", lambda survey: seen.append(survey) or _empty())
     monkeypatch.setattr(sources, "resolve", lambda spec=None: None)
-    words = shlex.split(permalink.command(studies.RECORDED[name]))
+    words = shlex.split(commands.of(studies.RECORDED[name]))
     assert words[:2] == ["quantcore", "survey"]
     result = CliRunner().invoke(quantcore_main.app, [*words[1 : words.index("--json")], "--plan"])
     assert result.exit_code == 0, result.output

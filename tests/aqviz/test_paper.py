@@ -10,9 +10,10 @@ from aqviz.figures.paper_pareto import draw_pareto, view_pareto
 from aqviz.figures.paper_texts import draw_texts, view_texts
 from aqviz.figures.paper_tuning import draw_tuning, view_tuning
 from aqviz.paper_tables import TABLES
+from aqviz.shown import paper as shown
+from aqviz.shown.paper import PaperState
 from aqviz.shown.tables import Anchor, table
 from aqviz.tabs import paper as tab
-from aqviz.tabs.paper import PaperState
 from quantcore.errors import InputError
 
 MEANS = (.573, .589, .585, .591, .585, .591, .563, .572, .649, .656, .606, .603)  # fmt: skip
@@ -132,15 +133,15 @@ def test_a_table_escapes_what_others_wrote():
 
 def test_a_recordings_words_are_escaped():
     made = evaluation(candidate("<b>", 44.0, [400, 380]))
-    assert "<b>" not in tab.our_table({"models-x": made})
-    assert "No evaluation" in tab.our_table({})
+    assert "<b>" not in shown.our_table({"models-x": made})
+    assert "No evaluation" in shown.our_table({})
 
 
 def test_claims_are_listed_with_status_and_recordings():
-    made = tab.claims({"rho": rho_survey(), "frontier": frontier(), **OURS})
+    made = shown.claims({"rho": rho_survey(), "frontier": frontier(), **OURS})
     assert made.count("<li>") == 10
     assert "models-2x8g8" in made
-    assert tab.claims({}).count("badge no-recording") == 8
+    assert shown.claims({}).count("badge no-recording") == 8
 
 
 def test_the_link_names_the_table_and_refuses_others():
@@ -148,8 +149,8 @@ def test_the_link_names_the_table_and_refuses_others():
     query = permalink.encode("paper", state)
     assert query == "v=1&view=paper&table=7"
     assert permalink.decode(PaperState, {"v": "1", "view": "paper", "table": "7"}) == state
-    assert "Tables 7 to 11" not in tab.paper_table(state)
-    assert "Table 7 to 11" in tab.paper_table(state)
+    assert "Tables 7 to 11" not in shown.paper_table(state)
+    assert "Table 7 to 11" in shown.paper_table(state)
     with pytest.raises(InputError, match="no table '99'"):
         PaperState("99")
 
@@ -157,7 +158,7 @@ def test_the_link_names_the_table_and_refuses_others():
 def test_only_recordings_that_exist_are_read(monkeypatch):
     monkeypatch.setattr(recordings, "read", {"first": document()}.get)
     monkeypatch.setattr(recordings, "every", lambda kind: {"evaluation": OURS}[kind])
-    assert list(tab.recorded()) == ["first", "models-2x8g8"]
+    assert list(shown.recorded()) == ["first", "models-2x8g8"]
 
 
 def test_the_tab_is_built(tmp_path, monkeypatch):

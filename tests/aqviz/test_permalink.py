@@ -8,7 +8,7 @@ from documents import experiment
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aqviz import permalink
+from aqviz import commands, permalink
 from quantcore.errors import InputError
 from quantcore.experiment import Experiment
 from quantcore.grid import Survey
@@ -67,7 +67,7 @@ def test_a_searchs_own_width_is_written_out(search):
     config = experiment(search=search)
     width = DEFAULT_WIDTHS[search]
     assert f"search={search}&beam={width}" in permalink.to_query(config)
-    assert f"--search {search} --beam {width} " in permalink.command(config)
+    assert f"--search {search} --beam {width} " in commands.of(config)
     assert read(f"layer=a&search={search}").experiment == Experiment(
         layer="a", search=search, beam=width
     )
@@ -123,7 +123,7 @@ def test_an_empty_search_is_not_the_default_one():
 
 
 def test_the_command_names_what_the_run_depends_on():
-    words = shlex.split(permalink.command(experiment(model="my model", seeds=(3, 4), sweeps=2)))
+    words = shlex.split(commands.of(experiment(model="my model", seeds=(3, 4), sweeps=2)))
     assert words[:2] == ["quantcore", "layer"]
     assert " ".join(words[2:]) == (
         "--model my model --layer model.layers.0.self_attn.k_proj --codebooks 2 --bits 8 --group 8 "
@@ -133,7 +133,7 @@ def test_the_command_names_what_the_run_depends_on():
 
 
 def test_the_command_adds_what_differs_from_the_defaults():
-    words = permalink.command(experiment(shrinkage=0.1, perplexity_windows=0, text="a b.txt"))
+    words = commands.of(experiment(shrinkage=0.1, perplexity_windows=0, text="a b.txt"))
     assert "--shrinkage 0.1" in words
     assert "--windows 0" in words
     assert "--text 'a b.txt'" in words
@@ -190,7 +190,7 @@ def test_a_study_s_command_is_understood_and_means_the_same_study(
 
     monkeypatch.setattr(import_module(f"quantcore.{module}"), "run", run)
     monkeypatch.chdir(tmp_path)  # the command writes a result
-    words = shlex.split(permalink.command(config))
+    words = shlex.split(commands.of(config))
     assert words[:2] == ["quantcore", name]
     _, _, told = command_line(*words[1:])
     assert [one.key() for one in seen] == [config.key()], told

@@ -10,8 +10,9 @@ from aqviz.evidence import gaps
 from aqviz.figures.regimes import draw_regimes, view_regimes
 from aqviz.figures.rho import draw_rho, view_rho
 from aqviz.shapes import DEFAULT, LAYERS, MODELS, nearest, shape
+from aqviz.shown import rho as shown
+from aqviz.shown.rho import RhoState
 from aqviz.tabs import rho as tab
-from aqviz.tabs.rho import RhoState
 from quantcore.errors import InputError, QuantcoreError, SchemeError
 from quantcore.weight import Scheme
 
@@ -63,7 +64,7 @@ def test_of_equally_near_schemes_the_likest_comes_first():
 
 
 def test_marks_are_the_gaps_and_their_errors():
-    view = view_rho(BEAM, tab.references())
+    view = view_rho(BEAM, shown.references())
     mark = view.marks[0]
     assert (mark.rho, mark.scheme, mark.seeds) == (BEAM[0].case.rho, "1x8 g8", 3)
     assert (mark.start, mark.end) == (BEAM[0].start.mean, BEAM[0].end.mean)
@@ -78,7 +79,7 @@ def test_too_few_marks_have_no_correlation():
 
 
 def test_the_papers_points_are_ratios_of_perplexities_at_the_rho_of_square_layers():
-    found = {point.name: point for point in tab.references()}
+    found = {point.name: point for point in shown.references()}
     assert found["Llama 3B, 2 bits"].rho == 18
     assert found["Llama 3B, 2 bits"].ratio == pytest.approx(60.61 / 17.39)
     assert found["Llama 3B, 3 bits"].rho == pytest.approx(0.0703, abs=1e-4)
@@ -97,8 +98,8 @@ def test_the_ruler_counts_layers_above_one():
 @pytest.mark.parametrize(
     "drawing",
     [
-        lambda: draw_rho(view_rho(BEAM, tab.references())),
-        lambda: draw_rho(view_rho(BEAM[:1], tab.references())),
+        lambda: draw_rho(view_rho(BEAM, shown.references())),
+        lambda: draw_rho(view_rho(BEAM[:1], shown.references())),
         lambda: draw_rho(view_rho([], [])),
         lambda: draw_regimes(view_regimes(Scheme(), DEFAULT, "down", "small", [])),
         lambda: draw_regimes(
@@ -113,39 +114,39 @@ def test_every_figure_draws_and_says_what_it_shows(drawing):
 
 
 def test_without_a_survey_the_figure_says_so():
-    assert "No survey" in view_rho([], tab.references()).alt
+    assert "No survey" in view_rho([], shown.references()).alt
 
 
 def test_the_arithmetic_of_rho_is_spelled_out():
-    told = tab.sums(RhoState())
+    told = shown.sums(RhoState())
     for words in ("3,072 × 3,072 / 8", "1,179,648", "2^8", "65,536", "<dd>18</dd>"):
         assert words in told
-    assert "no more groups than sums" in tab.sums(RhoState(codebooks=3))
+    assert "no more groups than sums" in shown.sums(RhoState(codebooks=3))
 
 
 def test_stand_ins_link_to_races_on_the_small_layer():
     state = RhoState(small="down", search="descent")
-    made = tab.miniature(state, state.choices())
+    made = shown.miniature(state, state.choices())
     assert "layer=model.layers.10.mlp.down_proj" in made
     assert "search=descent" in made
     assert made.count("<a href") == len(state.choices())
 
 
 def test_the_table_of_layers_has_the_chosen_model_and_the_default_one():
-    assert tab.layer_table(RhoState()).count("<tr>") == 1 + 8
-    assert tab.layer_table(RhoState(model=DEFAULT)).count("<tr>") == 1 + 4
+    assert shown.layer_table(RhoState()).count("<tr>") == 1 + 8
+    assert shown.layer_table(RhoState(model=DEFAULT)).count("<tr>") == 1 + 4
 
 
 def test_a_clicked_mark_gives_its_race():
     data = {"customdata": ["model.layers.10.self_attn.q_proj", "2x6 g8", "10.q_proj"], "x": 10.1}
-    made = tab.picked_case("beam", data)
+    made = shown.picked_case("beam", data)
     assert "scheme=2x6g8" in made
     assert "ρ 10.1" in made
-    assert "no layer of ours" in tab.picked_case("beam", {"customdata": None, "x": 1})
+    assert "no layer of ours" in shown.picked_case("beam", {"customdata": None, "x": 1})
 
 
 def test_show_gives_a_value_for_every_output():
-    values = tab.show(RhoState(), BEAM)
+    values = shown.show(RhoState(), BEAM)
     assert len(values) == 7
     assert "--codebooks 2 --bits 6 --group 4" in values[5]
 

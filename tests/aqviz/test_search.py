@@ -11,7 +11,7 @@ from aqviz import permalink, studies
 from aqviz.effort import Point, Setting, cheapest, points, undominated, widening
 from aqviz.figures.frontier import draw_frontier, view_frontier
 from aqviz.figures.search_grid import draw_search_grid, view_search_grid
-from aqviz.tabs.search import SearchState, asymmetry, end_table, show
+from aqviz.shown.search import SearchState, asymmetry, end_table, show
 from quantcore.errors import InputError
 
 SMALL = replace(studies.FRONTIER, inits=("greedy", "oa-em"), beams=(4, 8), seeds=(0, 1), sweeps=3)

@@ -12,22 +12,20 @@ from documents import engine
 
 from aqviz import app, evaluations, inside, permalink, recordings
 from aqviz.evidence import gaps
-from aqviz.shown import bundles
-from aqviz.shown import inside as inside_show
-from aqviz.shown import perplexity as perplexity_show
+from aqviz.shown import basins, bundles, learn, paper, perplexity, rho, search
+from aqviz.shown import inside as inside_view
+from aqviz.shown import map as layers
+from aqviz.shown.basins import Basins
 from aqviz.shown.inside import Inside
 from aqviz.shown.learn import LESSONS, Dial, Learn
+from aqviz.shown.map import MapState
 from aqviz.shown.perplexity import Perplexity
 from aqviz.shown.race import show_recording
+from aqviz.shown.rho import RhoState
+from aqviz.shown.search import SearchState
 from aqviz.static import folder, lessons, render, shown
 from aqviz.static.pages import Turned
 from aqviz.static.views import views
-from aqviz.tabs import basins, learn, paper, rho, search
-from aqviz.tabs import map as layers
-from aqviz.tabs.basins import Basins
-from aqviz.tabs.map import MapState
-from aqviz.tabs.rho import RhoState
-from aqviz.tabs.search import SearchState
 from aqviz.text import TITLES
 from quantcore.errors import InputError
 
@@ -165,8 +163,8 @@ def shows(core):
         RhoState(search="feedback-descent", model="Llama 3.1 70B", layer="down"),
         gaps(rho.recorded()),
     )
-    whole = perplexity_show.show(Perplexity("models-2x6g8", "oa-em-tuned", "greedy", 2))
-    group = inside_show.show(inside.read(), Inside("greedy", 0, 36))
+    whole = perplexity.show(Perplexity("models-2x6g8", "oa-em-tuned", "greedy", 2))
+    group = inside_view.show(inside.read(), Inside("greedy", 0, 36))
     race = show_recording(everything["down_proj_beam"])
     names = ("trace", "ends", "perplexity", "usage", "spread")
     return {
@@ -211,7 +209,7 @@ def test_panels_are_those_that_the_app_shows(twin, kept):
     assert unescape(race.python) in unescape(page("race-down-proj"))
     assert paper.claims(paper.recorded()) in page("paper")
     assert paper.paper_table(paper.PaperState("5")) in page("paper-5")
-    whole = perplexity_show.show(Perplexity("models-2x6g8"))
+    whole = perplexity.show(Perplexity("models-2x6g8"))
     for part in (whole.about, whole.verdicts, whole.text, whole.worst, whole.replies):
         assert part in page("perplexity-2x6g8")
     assert unescape(whole.command) in unescape(page("perplexity-2x6g8"))

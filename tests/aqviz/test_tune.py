@@ -15,7 +15,7 @@ from aqviz.figures.tuning import draw_tuning, view_tuning
 from aqviz.jobs import Job, State
 from aqviz.parts import study
 from aqviz.parts.study import Runner, Study, StudyView
-from aqviz.tabs.tune import VIEW, TuneState, replies, run_table, show, verdict
+from aqviz.shown.tune import VIEW, TuneState, replies, run_table, show, verdict
 from quantcore import results, trial
 from quantcore.errors import InputError
 from quantcore.trial import Trial

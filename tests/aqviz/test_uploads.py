@@ -14,12 +14,13 @@ import torch
 from documents import document, experiment
 from safetensors.torch import save_file
 
-from aqviz import app, engine, notebook, permalink, text, uploads
-from aqviz.core import check, start, visit
+from aqviz import app, commands, engine, notebook, permalink, text, uploads
 from aqviz.figures.perplexity import view_perplexity
+from aqviz.parts.board import start
+from aqviz.parts.own_layer import in_use
 from aqviz.shown import panels
 from aqviz.shown.form import Form
-from aqviz.tabs.race import in_use
+from aqviz.shown.race import check, visit
 from aqviz.uploads import KEPT, KEPT_BYTES, MIB, Uploads
 from quantcore.errors import InputError, SourceError
 from quantcore.experiment import Experiment
@@ -302,7 +303,7 @@ def test_an_upload_gives_what_its_command_and_its_python_lines_give(
     elsewhere.mkdir()
     file.rename(elsewhere / uploads.FILE)
     monkeypatch.chdir(elsewhere)
-    code, told, _ = command_line(*shlex.split(permalink.command(config))[1:])
+    code, told, _ = command_line(*shlex.split(commands.of(config))[1:])
     assert code == 0, told
     lines = notebook.python(config)
     assert "FILE.safetensors stands for the uploaded file, upload-" in lines
@@ -349,7 +350,7 @@ def test_a_link_can_name_no_path(name, rest):
 
 
 def test_the_command_names_no_model_and_no_path():
-    words = permalink.command(Experiment(problem=NAME, layer="mine"))
+    words = commands.of(Experiment(problem=NAME, layer="mine"))
     assert words.startswith("quantcore layer --problem FILE.safetensors --name mine --codebooks 2")
     assert "--model" not in words
     assert "--layer" not in words

@@ -11,18 +11,19 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aqviz import metrics
-from aqviz.core import Core, visit
+from aqviz.core import Core
 from aqviz.engine import kind_of
 from aqviz.jobs import Job, State
 from aqviz.parts import pins
 from aqviz.parts.board import board_values
 from aqviz.recordings import config_of
+from aqviz.shown.basins import Basins
 from aqviz.shown.bundles import zip_of
+from aqviz.shown.map import MapState
+from aqviz.shown.race import visit
+from aqviz.shown.search import SearchState
+from aqviz.shown.tune import TuneState
 from aqviz.store import JobStore
-from aqviz.tabs.basins import Basins
-from aqviz.tabs.map import MapState
-from aqviz.tabs.search import SearchState
-from aqviz.tabs.tune import TuneState
 from quantcore.progress import Progress
 
 NAME = "Ab-_9"

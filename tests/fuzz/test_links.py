@@ -10,20 +10,21 @@ from hostile import NAMES, NUMBERS, SCHEMES, WORDS, queries, strings_of
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from aqviz import permalink
-from aqviz.core import check, start, visit
+from aqviz import commands, permalink
+from aqviz.parts.board import start
 from aqviz.parts.links import asked_of
+from aqviz.shown.basins import Basins
 from aqviz.shown.bundles import VIEWS, zip_of
 from aqviz.shown.form import Form
 from aqviz.shown.inside import Inside
 from aqviz.shown.learn import Learn
+from aqviz.shown.map import MapState
+from aqviz.shown.paper import PaperState
 from aqviz.shown.perplexity import Perplexity
-from aqviz.tabs.basins import Basins
-from aqviz.tabs.map import MapState
-from aqviz.tabs.paper import PaperState
-from aqviz.tabs.rho import RhoState
-from aqviz.tabs.search import SearchState
-from aqviz.tabs.tune import TuneState
+from aqviz.shown.race import check, visit
+from aqviz.shown.rho import RhoState
+from aqviz.shown.search import SearchState
+from aqviz.shown.tune import TuneState
 from quantcore import study
 from quantcore.experiment import Experiment
 
@@ -74,7 +75,7 @@ def test_a_link_to_the_race(query, named):
     if found and found.experiment:
         again = tried("link: race, written again", lambda: permalink.to_query(found.experiment))
         assert permalink.from_query(asked_of(again)).experiment == found.experiment
-        tried("link: race, its command", lambda: permalink.command(found.experiment))
+        tried("link: race, its command", lambda: commands.of(found.experiment))
         tried("link: race, its seconds", lambda: seconds(found.experiment))
 
 

@@ -5,18 +5,16 @@ import pytest
 from documents import LAYER, document, experiment, layers
 
 from aqviz import permalink, theme
-from aqviz.core import check, first_facts, resume, start, visit
 from aqviz.jobs import Job, State
-from aqviz.parts.board import board_values
-from aqviz.parts.controls import blocks_of, projections_of
+from aqviz.parts.board import board_values, resume, start
 from aqviz.parts.links import Wiring
 from aqviz.shown import panels
-from aqviz.shown.form import Form
-from aqviz.shown.race import Shown, show_job, show_recording
+from aqviz.shown.form import Form, blocks_of, projections_of
+from aqviz.shown.map import MapState
+from aqviz.shown.race import Shown, check, first_facts, show_job, show_recording, visit
+from aqviz.shown.search import SearchState
 from aqviz.store import Place
-from aqviz.tabs.map import MapState
 from aqviz.tabs.race import default_width
-from aqviz.tabs.search import SearchState
 from quantcore.errors import QuantcoreError, SourceError
 from quantcore.progress import Progress
 from quantcore.search import DEFAULT_WIDTHS, SEARCHES

@@ -1,4 +1,4 @@
-"""What each view shows of a state, by the tabs' own functions; only recordings are read."""
+"""What each view shows of a state, by the app's own functions; only recordings are read."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,21 +8,19 @@ from aqviz.core import Core
 from aqviz.engine import Document, kind_of
 from aqviz.evidence import gaps
 from aqviz.recordings import experiment_of
-from aqviz.shown import inside as inside_show
-from aqviz.shown import panels
-from aqviz.shown import perplexity as perplexity_show
+from aqviz.shown import basins, panels, paper, perplexity, rho, search, tune
+from aqviz.shown import inside as inside_view
+from aqviz.shown import map as layers
+from aqviz.shown.basins import Basins
 from aqviz.shown.inside import Inside
+from aqviz.shown.map import MapState
+from aqviz.shown.paper import PaperState
 from aqviz.shown.perplexity import Perplexity
 from aqviz.shown.race import show_recording
+from aqviz.shown.rho import RhoState
+from aqviz.shown.search import SearchState
+from aqviz.shown.tune import TuneState
 from aqviz.static.parts import Bare, Content, Figure, Folded, Panel, Row
-from aqviz.tabs import basins, paper, rho, search, tune
-from aqviz.tabs import map as layers
-from aqviz.tabs.basins import Basins
-from aqviz.tabs.map import MapState
-from aqviz.tabs.paper import PaperState
-from aqviz.tabs.rho import RhoState
-from aqviz.tabs.search import SearchState
-from aqviz.tabs.tune import TuneState
 from quantcore.errors import InputError
 
 UNRECORDED = "{} is not among the recordings; run `python -m aqviz.record` first"
@@ -141,7 +139,7 @@ def regimes(core: Core, state: RhoState) -> Content:
 
 def models(core: Core, state: Perplexity) -> Content:
     """Whole models."""
-    found = perplexity_show.show(state)
+    found = perplexity.show(state)
     return Content(
         (
             Panel(found.about + found.verdicts, "In words", "perplexity-verdicts"),
@@ -176,10 +174,10 @@ def group(core: Core, state: Inside) -> Content:
     example = inside.read()
     if example is None:
         raise InputError(UNRECORDED.format("a weight to look into"))
-    found, title = inside_show.show(example, state), text.read("inside_numbers").title
+    found, title = inside_view.show(example, state), text.read("inside_numbers").title
     return Content(
         (
-            Bare(inside_show.about(example) + inside_show.kept(example)),
+            Bare(inside_view.about(example) + inside_view.kept(example)),
             Figure("inside_map", found.map),
             Figure("inside_group", found.group),
             Panel(found.bits + found.numbers, title, "inside-numbers", words="inside_numbers"),
@@ -187,7 +185,7 @@ def group(core: Core, state: Inside) -> Content:
             Figure("inside_tables", found.tables),
             Figure("inside_counts", found.counts),
         ),
-        inside_show.command(example),
+        inside_view.command(example),
         found.python,
     )
 

@@ -1,0 +1,42 @@
+"""Events: what all of them are set to, when a view is opened, and what bad input answers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gradio as gr
+from gradio.context import Context
+
+from aqviz.shown import panels
+from quantcore.errors import QuantcoreError
+
+QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
+
+
+def guarded(make: Callable[[], list[Any]], count: int, at: int = 0) -> list[Any]:
+    """What is made; where it is refused, `count` values that change nothing but the alert `at`."""
+    try:
+        return make()
+    except QuantcoreError as error:
+        values: list[Any] = [gr.skip()] * count
+        values[at] = panels.alert(str(error))
+        return values
+
+
+def opening() -> Any:
+    """The event with which the view that is being laid out comes to be seen.
+
+    The first view's is the page's load, any other's the selection of its tab, which `views.js` does
+    for the view that the address names: ten views that all load with the page take it seconds.
+    """
+    tab = enclosing_tab()
+    first = tab is None or tab.parent is None or tab.parent.children[0] is tab
+    page = Context.root_block
+    return page.load if first else tab.select  # type: ignore[union-attr]
+
+
+def enclosing_tab() -> gr.Tab | None:
+    """The tab that is being laid out."""
+    block = Context.block
+    while block is not None and not isinstance(block, gr.Tab):
+        block = block.parent
+    return block

@@ -1,0 +1,36 @@
+"""A run as the page follows it: its button Cancel, and the timer that asks how far it is."""
+
+from typing import Any
+
+import gradio as gr
+
+from aqviz.core import Core
+from aqviz.parts.events import guarded
+from aqviz.parts.visitors import visitor
+
+POLL = 0.5  # seconds between two looks at a running job
+
+
+def draw_cancel(elem_id: str) -> gr.Button:
+    """The button, which is seen while a job runs."""
+    return gr.Button("Cancel", visible=False, elem_id=elem_id, scale=0, min_width=110)
+
+
+def draw_timer() -> gr.Timer:
+    """The timer, which runs while a job does."""
+    return gr.Timer(POLL, active=False)
+
+
+def cancellable(running: bool) -> Any:
+    """The button while a job runs, or while none does."""
+    return gr.update(visible=running, value="Cancel", interactive=True)
+
+
+def stopping(core: Core, job_id: str) -> list[Any]:
+    """Ask a job to stop: the alert and the button."""
+
+    def stopped() -> list[Any]:
+        core.store.cancel(job_id, visitor())
+        return ["", gr.update(value="Stopping", interactive=False)]
+
+    return guarded(stopped, 2)
