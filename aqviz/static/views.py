@@ -1,4 +1,4 @@
-"""The views and their states that recordings hold: what they show is in contents and lessons."""
+"""The views and their states that recordings hold; what they show: `contents` and `lessons`."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
