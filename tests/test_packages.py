@@ -22,3 +22,11 @@ def test_what_was_tested_has_a_version():
     extras = project["optional-dependencies"]
     wanted = names(project["dependencies"]) | names(extras["test"]) | names(extras["dev"])
     assert wanted - {"aqviz"} <= tested
+
+
+def test_every_package_is_installed():
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    inits = [init for top in ("quantcore", "aqviz") for init in (ROOT / top).rglob("__init__.py")]
+    assert set(tools["setuptools"]["packages"]) == {
+        ".".join(i.relative_to(ROOT).parent.parts) for i in inits
+    }
