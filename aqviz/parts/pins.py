@@ -5,13 +5,13 @@ from typing import Any
 
 import gradio as gr
 
-from aqviz import recordings, theme
+from aqviz import recordings
 from aqviz.core import Core
-from aqviz.figures.pins import LETTERS, draw_pins, view_pins
 from aqviz.parts.board import Board
 from aqviz.parts.cards import figure_card
 from aqviz.parts.events import QUIET, opening
 from aqviz.parts.links import ASKED, asked_of
+from aqviz.shown.race import pinned, show_pins
 
 KEEP = """(pins) => {
   const url = new URL(location.href);
@@ -25,11 +25,11 @@ def draw_pinned(core: Core, board: Board) -> None:
     """The figure of pinned runs, the button that clears it, and their wiring."""
     pins = gr.Textbox(visible="hidden", elem_id="pins")
     with gr.Column(visible=False, elem_classes="board") as column:
-        view = figure_card("pins", drawn(core, ()))
+        view = figure_card("pins", show_pins(core, ()))
         clear = gr.Button("Remove all pins", elem_id="unpin", size="sm")
 
     def shown(ids: Sequence[str]) -> list[Any]:
-        return [",".join(ids), gr.update(visible=bool(ids)), drawn(core, ids)]
+        return [",".join(ids), gr.update(visible=bool(ids)), show_pins(core, ids)]
 
     def add(so_far: str, job: str) -> list[Any]:
         return shown(pinned(core, so_far, job or recordings.FIRST))
@@ -45,16 +45,3 @@ def draw_pinned(core: Core, board: Board) -> None:
     ]
     for event in events[:2]:
         event.then(None, pins, None, js=KEEP, **QUIET)
-
-
-def pinned(core: Core, so_far: str, job: str) -> tuple[str, ...]:
-    """The ids of the pins with one more, as far as they are known here; the last ones stay."""
-    known = [one for one in dict.fromkeys([*so_far.split(","), job]) if one and core.document(one)]
-    return tuple(known[-len(LETTERS) :])
-
-
-def drawn(core: Core, ids: Sequence[str]) -> str:
-    """The pinned runs side by side, as JSON."""
-    documents = {one: core.document(one) for one in ids}
-    races = {one: found for one, found in documents.items() if found and "runs" in found}
-    return theme.to_json(draw_pins(view_pins(races)), ",".join(ids))

@@ -1,12 +1,11 @@
 """A group's bits and numbers as HTML: every number is a button that says how it comes about.
 
-The arithmetic uses the numbers as they are shown, to three digits; the script beside it moves
+The arithmetic uses the numbers as they are shown, to three digits; `inside.js` moves
 between them with the arrow keys and prints the chosen one's line.
 """
 
 from collections.abc import Iterable
 from html import escape
-from pathlib import Path
 
 import pandas as pd
 
@@ -14,7 +13,6 @@ from aqviz import theme
 from aqviz.figures.inside_group import BOOKS, Coded, GroupView
 from aqviz.shown.panels import swatch
 
-JS = (Path(__file__).parents[1] / "inside.js").read_text(encoding="utf-8")
 ASK = "Choose a number: its arithmetic is written here. Arrow keys move between numbers."
 
 

@@ -1,6 +1,6 @@
-"""The race: what the page shows of a job or a recording, of what would be run, and of a link."""
+"""The race: what the page shows of jobs and recordings, and of what would be run."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import plotly.graph_objects as go
@@ -11,6 +11,7 @@ from aqviz.core import Core
 from aqviz.engine import Document, check_layer
 from aqviz.figures.ends import draw_ends, view_ends
 from aqviz.figures.perplexity import draw_perplexity, view_perplexity
+from aqviz.figures.pins import LETTERS, draw_pins, view_pins
 from aqviz.figures.spread import draw_spread, view_spread
 from aqviz.figures.trace import draw_trace, view_trace
 from aqviz.figures.usage import draw_usage, view_usage
@@ -96,6 +97,19 @@ def figures(document: Document | None) -> dict[str, go.Figure]:
 def _files(query: str, name: str, document: Document | None) -> str:
     """Links to a result of that name, where there is one."""
     return panels.downloads(query, name) if metrics.there(document) else ""
+
+
+def pinned(core: Core, so_far: str, job: str) -> tuple[str, ...]:
+    """The ids of the pins with one more, as far as they are known here; the last ones stay."""
+    known = [one for one in dict.fromkeys([*so_far.split(","), job]) if one and core.document(one)]
+    return tuple(known[-len(LETTERS) :])
+
+
+def show_pins(core: Core, ids: Sequence[str]) -> str:
+    """The pinned runs side by side, as JSON."""
+    documents = {one: core.document(one) for one in ids}
+    races = {one: found for one, found in documents.items() if found and "runs" in found}
+    return theme.to_json(draw_pins(view_pins(races)), ",".join(ids))
 
 
 def first_facts(core: Core) -> str:

@@ -1,5 +1,6 @@
 """Inside's tab: rows and groups to choose, and a clock that steps through a product."""
 
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -10,10 +11,10 @@ from aqviz.inside import Example
 from aqviz.parts.cards import figure_card, html, intro, repeat_card
 from aqviz.parts.events import QUIET
 from aqviz.parts.links import wire
-from aqviz.shown import inside_numbers
 from aqviz.shown.inside import Inside, about, command, kept, show
 
 MISSING = "No weight was recorded for this page; `python -m aqviz.record inside` makes one."
+KEYS = (Path(__file__).parents[1] / "inside.js").read_text(encoding="utf-8")
 FIRST = Inside()
 PLAY, PAUSE = "Play", "Pause"
 BEAT = 0.7  # seconds a step while playing
@@ -41,7 +42,7 @@ def draw_inside(core: Core) -> None:
                 html(f"<h2>{title}</h2>")
                 gr.Markdown(body, elem_classes="caption")
                 bits = html(first.bits)
-                numbers = html(first.numbers, "inside-numbers", js_on_load=inside_numbers.JS)
+                numbers = html(first.numbers, "inside-numbers", js_on_load=KEYS)
             with gr.Row(elem_classes="card dial"):
                 scheme = _draw_scheme()
             counted = figure_card("inside_bytes", first.bytes)

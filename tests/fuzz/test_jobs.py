@@ -14,13 +14,12 @@ from aqviz import metrics
 from aqviz.core import Core
 from aqviz.engine import kind_of
 from aqviz.jobs import Job, State
-from aqviz.parts import pins
 from aqviz.parts.board import board_values
 from aqviz.recordings import config_of
 from aqviz.shown.basins import Basins
 from aqviz.shown.bundles import zip_of
 from aqviz.shown.map import MapState
-from aqviz.shown.race import visit
+from aqviz.shown.race import show_pins, visit
 from aqviz.shown.search import SearchState
 from aqviz.shown.tune import TuneState
 from aqviz.store import JobStore
@@ -64,7 +63,7 @@ def served(folder, content: bytes) -> bool:
         for look in (
             lambda: visit(core, {"job": NAME}),
             lambda: board_values(core, core.race(NAME)),
-            lambda: pins.drawn(core, [NAME]),
+            lambda: show_pins(core, [NAME]),
             lambda: store.place(job),
             lambda: metrics.there(core.document(NAME)) and metrics.table(core.document(NAME)),
             lambda: zip_of(core, {"view": "race", "job": NAME}, ""),
