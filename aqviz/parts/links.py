@@ -64,33 +64,29 @@ class Wiring:
 
     def redraw(self, *values: Any) -> list[Any]:
         """The outputs and the query for these values of the controls."""
-        return guarded(
-            lambda: self._shown(permalink.from_values(self.kind, values)), len(self._skipped(0))
-        )
+        count = len(self.outputs) + 1
+        return guarded(lambda: self._shown(permalink.from_values(self.kind, values)), count)
 
     def opened(self, asked: str, *values: Any) -> list[Any]:
         """The controls, the outputs and the query as the address asked, where it is for this view.
 
         Else a view that grows is redrawn, and any other is as it was.
         """
-        query, count = asked_of(asked), len(self.controls)
+        query, controls, others = asked_of(asked), len(self.controls), len(self.outputs) + 1
         if query.get("view") != self.view:
-            same = self._skipped(count)
-            return [*same[:count], *self.redraw(*values)] if self.grows else same
+            shown = self.redraw(*values) if self.grows else [gr.skip()] * others
+            return [*[gr.skip()] * controls, *shown]
 
         def make() -> list[Any]:
             state = permalink.decode(self.kind, query)
             values = [getattr(state, name) for name in self.kind.__dataclass_fields__]
-            controls = [list(value) if isinstance(value, tuple) else value for value in values]
-            return [*controls, *self._shown(state)]
+            chosen = [list(value) if isinstance(value, tuple) else value for value in values]
+            return [*chosen, *self._shown(state)]
 
-        return guarded(make, len(self._skipped(count)), count)
+        return guarded(make, controls + others, controls)
 
     def _shown(self, state: Any) -> list[Any]:
         return ["", *self.show(state), permalink.encode(self.view, state)]
-
-    def _skipped(self, before: int) -> list[Any]:
-        return [gr.skip()] * (before + len(self.outputs) + 1)
 
 
 def wire(

@@ -8,7 +8,7 @@ from aqviz import permalink, theme
 from aqviz.jobs import Job, State
 from aqviz.parts.board import board_values, resume, start
 from aqviz.parts.links import Wiring
-from aqviz.shown import panels
+from aqviz.shown import panels, race_panels
 from aqviz.shown.form import Form, blocks_of, projections_of
 from aqviz.shown.map import MapState
 from aqviz.shown.race import Shown, check, first_facts, show_job, show_recording, visit
@@ -224,11 +224,11 @@ def test_without_a_recording_the_page_says_what_to_do():
 
 
 def test_the_table_has_a_row_for_each_initialiser_and_the_original():
-    table = panels.results(document())
+    table = race_panels.results(document())
     assert table.count('<th scope="row">') == 3
     assert "2.63 %" in table
     assert "18.65 <small>± 1.40</small>" in table
-    assert "perplexity" not in panels.results(document(experiment(perplexity_windows=0)))
+    assert "perplexity" not in race_panels.results(document(experiment(perplexity_windows=0)))
 
 
 @pytest.mark.parametrize(
