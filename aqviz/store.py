@@ -38,7 +38,8 @@ WRITE_EVERY = 0.5  # seconds
 READ = 16  # ended jobs whose documents are held
 # what an id is made of, and nothing that leaves the folder
 SAFE = re.compile(r"[\w-]{1,40}", re.ASCII)
-REMADE = ("weights/*/*.safetensors", "hessians/*.safetensors")  # what runs keep in the cache
+# what runs keep in the cache
+REMADE = ("weights/*/*.safetensors", "hessians/*.safetensors", "inside/*.safetensors")
 OTHERS = (
     "other visitors asked for this run too, so it goes on for them; you may close the page, or "
     "start another run"

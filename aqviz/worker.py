@@ -26,10 +26,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import IO, Any
 
-from aqviz import engine
+from aqviz import engine, inside
 from aqviz.engine import Document, Engine, Observe, kind_of, nothing, unexpected
 from aqviz.recordings import config_of
+from aqviz.uploads import Uploads
 from quantcore.errors import Cancelled, QuantcoreError
+from quantcore.experiment import Experiment
 from quantcore.progress import Progress
 
 Message = dict[str, Any]
@@ -180,7 +182,11 @@ def told(
 def _ended(kind: str, config: Document, previous: Document | None, observe: Observe) -> Message:
     """Run a study; how it ended."""
     try:
-        return {"done": engine.run(config_of(kind, config), observe, previous)}
+        study = config_of(kind, config)
+        document = engine.run(study, observe, previous)
+        if isinstance(study, Experiment):
+            inside.keep(study, document, Uploads.here().whole)
+        return {"done": document}
     except Cancelled:
         return {"cancelled": True}
     except QuantcoreError as error:

@@ -15,7 +15,7 @@ from aqviz.shown import inside as inside_view
 from aqviz.shown import inside_numbers
 from aqviz.shown.inside import Inside, show
 from aqviz.tabs import inside as tab
-from quantcore import experiment, sources
+from quantcore import corpora, experiment, sources
 from quantcore.errors import InputError, SchemeError
 from quantcore.experiment import Experiment
 from quantcore.ledger import plan
@@ -26,8 +26,7 @@ FACTS = {
     "inits": ["greedy", "oa-em"],
     "errors": {"greedy": 0.01, "oa-em": 0.009},
     "parameters": 120,
-    "blocks": 2,
-    "linear": {"q": [6, 4], "down": [4, 6]},
+    "blocks": [{"q": [6, 4], "down": [4, 6]}] * 2,
     "token": "<b>",
     "context": "a & b",
     "config": {"layer": "h.0.q", "scheme": {"codebooks": 2, "bits": 2, "group": 2}},
@@ -126,8 +125,11 @@ def test_an_experiment_on_a_model_becomes_an_example(tmp_path, monkeypatch):
     )
     assert (layer.out, layer.columns, layer.block) == (16, 16, 1)
     assert made.facts["parameters"] == sum(value.numel() for value in model.parameters())
-    assert (made.facts["blocks"], made.facts["linear"]["down_proj"]) == (3, [16, 24])
-    seen, ids = [], inside._token(config, sources.load(sources.resolve(config.model)))
+    blocks = made.facts["blocks"]
+    assert (len(blocks), blocks[2]["mlp.down_proj"]) == (3, [16, 24])
+    seen, loaded = [], sources.load(sources.resolve(config.model))
+    words, _ = corpora.load_text(config.text, "evaluation")
+    ids = corpora.windows(loaded.tokenizer, words, inside.TOKENS, 1)
     model.get_submodule(layer.name).register_forward_pre_hook(lambda _, given: seen.append(given))
     model(input_ids=ids)
     torch.testing.assert_close(made.inputs, seen[0][0][0, -1], rtol=1e-3, atol=1e-3)
