@@ -182,11 +182,7 @@ def told(
 def _ended(kind: str, config: Document, previous: Document | None, observe: Observe) -> Message:
     """Run a study; how it ended."""
     try:
-        study = config_of(kind, config)
-        document = engine.run(study, observe, previous)
-        if isinstance(study, Experiment):
-            inside.keep(study, document, Uploads.here().whole)
-        return {"done": document}
+        return {"done": _done(config_of(kind, config), observe, previous)}
     except Cancelled:
         return {"cancelled": True}
     except QuantcoreError as error:
@@ -194,6 +190,14 @@ def _ended(kind: str, config: Document, previous: Document | None, observe: Obse
     except Exception as error:  # the process lives on for the next run
         log.exception("a run failed")
         return {"refused": unexpected(error)}
+
+
+def _done(config: Any, observe: Observe, previous: Document | None) -> Document:
+    """Run a study; what a comparison quantized is kept to be opened."""
+    document = engine.run(config, observe, previous)
+    if isinstance(config, Experiment):
+        inside.keep(config, document, Uploads.here().whole)
+    return document
 
 
 def main() -> None:

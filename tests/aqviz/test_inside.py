@@ -15,8 +15,8 @@ from aqviz.shown import inside as inside_view
 from aqviz.shown import inside_numbers
 from aqviz.shown.inside import Inside, show
 from aqviz.tabs import inside as tab
-from quantcore import corpora, experiment, sources
-from quantcore.errors import InputError, SchemeError
+from quantcore import corpora, experiment, files, results, sources
+from quantcore.errors import InputError, SchemeError, SourceError
 from quantcore.experiment import Experiment
 from quantcore.ledger import plan
 from quantcore.weight import AdditiveWeight, Scheme
@@ -139,6 +139,46 @@ def test_an_experiment_on_a_model_becomes_an_example(tmp_path, monkeypatch):
     inside.write(made, tmp_path / "kept.safetensors")
     kept = inside.read(tmp_path / "kept.safetensors").facts
     assert kept == json.loads(json.dumps(made.facts))
+
+
+def test_a_files_layer_can_be_opened_with_inputs_as_large_as_its_hessian_says(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("QUANTCORE_CACHE", str(tmp_path / "cache"))
+    tensors = {
+        "a.weight": torch.randn(300, 4),
+        "a.hessian": torch.diag(torch.tensor([1.0, 4, 9, 0])),
+    }
+    files.write_tensors(tmp_path / "layers.safetensors", tensors)
+    config = Experiment(problem="mine", layer="a", scheme=Scheme(1, 9, 2), sweeps=1)
+    document = experiment.run(
+        config, lambda *_: None, locate=lambda _: tmp_path / "layers.safetensors"
+    )
+    inside.keep(config, document, lambda _: tmp_path / "layers.safetensors")
+    found = inside.find(document["key"])
+    drawn = torch.randn(4, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(found.inputs, drawn * torch.tensor([1.0, 2, 3, 0]))
+    assert found.facts["token"] is None
+    assert (found.layer.name, found.facts["parameters"]) == ("a", 1200)
+    kept = results.load_weight(results.weight_path(document["key"], "oa-em", 0))
+    assert torch.equal(
+        found.versions["oa-em"].codes, kept.codes[: inside.ROWS]
+    )  # of more than eight bits
+
+
+def test_what_is_not_there_to_be_opened_is_one_sentence(tmp_path, monkeypatch):
+    monkeypatch.setenv("QUANTCORE_CACHE", str(tmp_path))
+    with pytest.raises(SourceError, match="nothing of a finished comparison 0123456789 is kept"):
+        inside.find("0123456789")
+    with pytest.raises(InputError, match=r"key is made of the digits 0-9 and a-f, got '\.\./"):
+        inside.find("../../etc")
+
+
+def test_a_comparison_is_finished_though_nothing_can_be_opened_of_it(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("QUANTCORE_CACHE", str(tmp_path))
+    config = Experiment(problem="mine", layer="a")
+    inside.keep(config, {"key": "0123456789"}, lambda _: tmp_path / "gone.safetensors")
+    assert "nothing can be opened of the comparison 0123456789" in caplog.text
 
 
 def test_the_shipped_example_is_small_whole_and_says_what_readme_says():

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from aqviz import engine, worker
+from aqviz import engine, inside, worker
 from aqviz.engine import Engine
 from aqviz.jobs import State
 from aqviz.store import JobStore
@@ -67,6 +67,19 @@ def test_it_gives_what_the_same_study_gives_here(made, process):
     here = engine.run(made, lambda *_: None, None)
     assert without_times(document) == without_times(json.loads(json.dumps(here)))
     assert told[-1].stage == "done"
+
+
+def test_what_it_quantized_can_be_opened(made, process):
+    document = process.run(made, lambda *_: None, None)
+    opened = inside.find(document["key"])
+    assert (opened.rows, opened.groups, list(opened.versions)) == (
+        inside.ROWS,
+        32,
+        list(made.inits),
+    )
+    for run in document["runs"]:  # all of the layer's error is in its rows' errors
+        assert run["row_errors"][0] > 0
+        assert opened.totals[run["init"]].sum() <= run["error"] * (1 + 1e-4)
 
 
 def test_one_process_makes_many_runs(made, process):
