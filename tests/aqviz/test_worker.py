@@ -77,9 +77,11 @@ def test_what_it_quantized_can_be_opened(made, process):
         32,
         list(made.inits),
     )
-    for run in document["runs"]:  # all of the layer's error is in its rows' errors
-        assert run["row_errors"][0] > 0
-        assert opened.totals[run["init"]].sum() <= run["error"] * (1 + 1e-4)
+    for (
+        init,
+        totals,
+    ) in opened.totals.items():  # under H = I the groups of a row do nothing together
+        torch.testing.assert_close(opened.errors(init).sum(1), totals, rtol=2e-2, atol=0)
 
 
 def test_one_process_makes_many_runs(made, process):
