@@ -114,23 +114,25 @@ def read(path: Path = PATH) -> Example | None:
 
 
 def place(key: str) -> Path:
-    """Where the example of a finished comparison is kept.
+    """Where the example of a finished comparison is kept; of the empty key, the recorded one.
 
     Raises:
         InputError: this is no comparison's key.
     """
+    if not key:
+        return PATH
     if not KEY.fullmatch(key):
         raise InputError(f"a comparison's key is made of the digits 0-9 and a-f, got {quoted(key)}")
     return machine.cache_dir() / "inside" / f"{key}.safetensors"
 
 
 def find(key: str) -> Example:
-    """The example of a finished comparison; of the empty key, the recorded one.
+    """The example that is kept at a key's place.
 
     Raises:
         SourceError: nothing is kept of it.
     """
-    example = read(place(key) if key else PATH)
+    example = read(place(key))
     if example is None:
         raise SourceError(NOTHING.format(key or "that is recorded"))
     return example

@@ -48,8 +48,13 @@ function draw() {
     gd.on("plotly_click", clicked);
     gd.dataset.drawn = layout.meta.alt;
   });
-  told.textContent = layout.meta.alt;
-  showTools(layout.meta.table);
+  tell(layout.meta);
+}
+
+// The figure's sentence, and what can be done with it.
+function tell({ alt, table }) {
+  told.textContent = alt;
+  showTools(table);
 }
 
 // With a <base> plotly points at patterns by the whole address, which stops naming this page as soon
@@ -203,7 +208,7 @@ function wrap(words, length) {
 
 // --- when to draw ----------------------------------------------------------------------------------
 
-// What is in sight comes first: a page of figures drawn in one go keeps its first one waiting.
+// What is in sight is drawn first: a page of figures drawn in one go keeps its first one waiting.
 function inTurn() {
   const { top, bottom } = gd.getBoundingClientRect();
   if (top < innerHeight && bottom >= 0) draw();
@@ -211,6 +216,7 @@ function inTurn() {
 }
 
 watch("value", draw);
+if (props.value) tell(JSON.parse(props.value).layout.meta);
 if (window.Plotly) inTurn();
 else document.getElementById("plotly").addEventListener("load", inTurn);
 const page = new MutationObserver(() => (gd.isConnected ? draw() : page.disconnect()));

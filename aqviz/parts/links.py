@@ -50,69 +50,80 @@ OPENED = """
 SHOWN = "(query) => {" + OPENED + RULE
 
 
+def values_of(state: Any) -> list[Any]:
+    """The values of the controls that say a state."""
+    values = [getattr(state, name) for name in type(state).__dataclass_fields__]
+    return [list(value) if isinstance(value, tuple) else value for value in values]
+
+
+@dataclass(frozen=True)
+class View:
+    """A view, as far as its link knows it.
+
+    Attributes:
+        name: In the link.
+        kind: The view's state; its fields are the controls' values, in order.
+        show: A state -> the values of all outputs but the alert; may refuse with a QuantcoreError.
+        grows: Whether what is shown changes without the controls, so that the view is redrawn
+            whenever it is opened.
+        settings: A state that a link asks for -> how the controls are set.
+    """
+
+    name: str
+    kind: type[Any]
+    show: Callable[[Any], Sequence[Any]]
+    grows: bool = False
+    settings: Callable[[Any], list[Any]] = values_of
+
+
 @dataclass(frozen=True)
 class Wiring:
-    """What `wire` was given, and what events do with it."""
+    """A view's events: `count` controls, then `outputs` values, the alert first."""
 
-    view: str
-    kind: type[Any]
-    controls: Sequence[Any]
-    show: Callable[[Any], Sequence[Any]]
-    outputs: Sequence[Any]
-    query: gr.Textbox
-    grows: bool
+    view: View
+    count: int
+    outputs: int
 
     def redraw(self, *values: Any) -> list[Any]:
         """The outputs and the query for these values of the controls."""
-        count = len(self.outputs) + 1
-        return guarded(lambda: self._shown(permalink.from_values(self.kind, values)), count)
+        return guarded(
+            lambda: self._shown(permalink.from_values(self.view.kind, values)), self.outputs + 1
+        )
 
     def opened(self, asked: str, *values: Any) -> list[Any]:
         """The controls, the outputs and the query as the address asked, where it is for this view.
 
         Else a view that grows is redrawn, and any other is as it was.
         """
-        query, controls, others = asked_of(asked), len(self.controls), len(self.outputs) + 1
-        if query.get("view") != self.view:
-            shown = self.redraw(*values) if self.grows else [gr.skip()] * others
-            return [*[gr.skip()] * controls, *shown]
+        query, view, others = asked_of(asked), self.view, self.outputs + 1
+        if query.get("view") != view.name:
+            shown = self.redraw(*values) if view.grows else [gr.skip()] * others
+            return [*[gr.skip()] * self.count, *shown]
 
         def make() -> list[Any]:
-            state = permalink.decode(self.kind, query)
-            values = [getattr(state, name) for name in self.kind.__dataclass_fields__]
-            chosen = [list(value) if isinstance(value, tuple) else value for value in values]
-            return [*chosen, *self._shown(state)]
+            state = permalink.decode(view.kind, query)
+            return [*view.settings(state), *self._shown(state)]
 
-        return guarded(make, controls + others, controls)
+        return guarded(make, self.count + others, self.count)
 
     def _shown(self, state: Any) -> list[Any]:
-        return ["", *self.show(state), permalink.encode(self.view, state)]
+        return ["", *self.view.show(state), permalink.encode(self.view.name, state)]
 
 
 def wire(
-    view: str,
-    kind: type[Any],
-    controls: Sequence[Any],
-    show: Callable[[Any], Sequence[Any]],
-    outputs: Sequence[Any],
-    link: gr.Textbox | None,
-    grows: bool = False,
+    view: View, controls: Sequence[Any], outputs: Sequence[Any], link: gr.Textbox | None
 ) -> None:
     """Redraw a view on every change and keep its link.
 
     Args:
-        view: The name in the link.
-        kind: The view's state; its fields are the controls' values, in order.
+        view: The view.
         controls: The components.
-        show: A state -> the values of all outputs but the first; may refuse with a QuantcoreError.
-        outputs: The alert, and what `show` gives.
+        outputs: The alert, and what `view.show` gives.
         link: The box for the link; None where another part of the view keeps it.
-        grows: Whether what is shown changes without the controls, so that the view is redrawn
-            whenever it is opened.
     """
-    name = f"{view}-query" if link is not None else None
-    query = gr.Textbox(permalink.encode(view, kind()), visible="hidden", elem_id=name)
-    wiring = Wiring(view, kind, controls, show, outputs, query, grows)
+    name = f"{view.name}-query" if link is not None else None
+    query = gr.Textbox(permalink.encode(view.name, view.kind()), visible="hidden", elem_id=name)
+    wiring = Wiring(view, len(controls), len(outputs))
     inputs, every = list(controls), [*outputs, query]
     changes = [control.change for control in controls]
     changed = gr.on(changes, wiring.redraw, inputs, every, trigger_mode="always_last", **QUIET)
@@ -120,7 +131,7 @@ def wire(
         given = [gr.Textbox(visible="hidden"), *inputs]
         opened = opening()(wiring.opened, given, [*inputs, *every], js=ASKED, **QUIET)
         keep_address(query, link, opened, changed)
-    elif grows:
+    elif view.grows:
         opening()(wiring.redraw, inputs, every, **QUIET)
 
 

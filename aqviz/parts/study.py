@@ -136,7 +136,7 @@ def wire_study(
     def show(state: Any) -> list[Any]:
         return values(core, view, state)
 
-    links.wire(view.name, view.kind, controls, show, outputs, link, grows=True)
+    links.wire(links.View(view.name, view.kind, show, grows=True), controls, outputs, link)
     runner.run.click(study.begin, inputs, outputs, **QUIET)
     runner.cancel.click(study.stop, inputs, [runner.alert, runner.cancel], **QUIET)
     runner.timer.tick(study.follow, [runner.seen, *inputs], outputs[1:], **QUIET)

@@ -1,4 +1,4 @@
-"""Inside a weight: a recorded layer opened group by group, its bytes, and a product by look-up."""
+"""Inside a weight: a layer opened group by group, its bytes, and a product by look-up."""
 
 from dataclasses import asdict, dataclass
 from functools import lru_cache
@@ -8,6 +8,7 @@ from typing import NamedTuple
 from aqviz import bundle, commands, inside, notebook, permalink, theme
 from aqviz.bundle import Bundles
 from aqviz.core import Core
+from aqviz.engine import Document
 from aqviz.figures.inside_bytes import draw_bytes, view_bytes
 from aqviz.figures.inside_counts import draw_counts, view_counts
 from aqviz.figures.inside_group import GroupView, draw_group, view_group
@@ -16,17 +17,15 @@ from aqviz.figures.inside_tables import draw_tables, view_tables
 from aqviz.inside import Example
 from aqviz.recordings import experiment_of
 from aqviz.shown import inside_numbers, panels
-from quantcore.errors import InputError
+from quantcore.errors import InputError, SourceError
 from quantcore.ledger import plan
 from quantcore.weight import Scheme
 
+RECORDED = "Back to the recorded layer"
 KEPT = 64  # drawings of each kind that are kept: a step of Play changes only one
 PYTHON = """from quantcore import results
-from quantcore.experiment import Experiment, run
-
-experiment = Experiment(layer={layer!r}, perplexity_windows=0)
-run(experiment, lambda progress, document: None)  # its weights are kept
-weight = results.load_weight(results.weight_path(experiment.key(), {init!r}, seed=0))
+{run}  # its weights are kept
+weight = results.load_weight(results.weight_path(config.key(), {init!r}, seed={seed}))
 print(weight.codes[{row}, {group}], weight.dense()[{row}, {first}:{last}])"""
 
 
@@ -40,6 +39,7 @@ class Inside:
         group: A group of that row.
         scheme: The scheme whose bytes and counts are shown.
         step: The group that the product by look-up has come to.
+        run: The key of a finished comparison; empty is the recorded one.
     """
 
     init: str = "oa-em"
@@ -47,17 +47,30 @@ class Inside:
     group: int = 28
     scheme: str = "2x8g8"
     step: int = 0
+    run: str = ""
 
     def __post_init__(self) -> None:
         for name in ("row", "group", "step"):
             if getattr(self, name) < 0:
                 raise InputError(f"the {name} must be at least 0, got {getattr(self, name)}")
         Scheme.parse(self.scheme)
+        if self.run:
+            inside.place(self.run)  # checks it
+
+    @classmethod
+    def first_of(cls, document: Document) -> "Inside":
+        """The first group of a finished comparison."""
+        given = document["config"]["scheme"]
+        scheme = Scheme(given["codebooks"], given["bits"], given["group"])
+        init = document["config"]["inits"][-1]
+        return cls(init, row=0, group=0, scheme=str(scheme).replace(" ", ""), run=document["key"])
 
 
 class Shown(NamedTuple):
     """The value of every output, in the page's order; figures as JSON."""
 
+    about: str
+    kept: str
     map: str
     group: str
     bits: str
@@ -65,6 +78,7 @@ class Shown(NamedTuple):
     bytes: str
     tables: str
     counts: str
+    command: str
     python: str
     files: str
 
@@ -79,6 +93,8 @@ def show(example: Example, state: Inside) -> Shown:
     init, row, group = state.init, state.row, state.group
     view, drawn = _group(example, row, group)
     return Shown(
+        about=about(example),
+        kept=kept(example, state.run),
         map=_map(example, init, row, group),
         group=drawn,
         bits=inside_numbers.stored_bits(view),
@@ -86,6 +102,7 @@ def show(example: Example, state: Inside) -> Shown:
         bytes=_bytes(example, state.scheme),
         tables=_tables(example, init, row, state.step),
         counts=_counts(example, state.scheme),
+        command=command(example),
         python=_python(example, state),
         files=panels.downloads(permalink.encode("inside", state)),
     )
@@ -95,11 +112,12 @@ def bundles(core: Core, state: Inside) -> Bundles:
     """What the view's zip holds.
 
     Raises:
-        AbsentError: no weight was recorded.
+        AbsentError: nothing of the comparison is kept here.
     """
-    example = inside.read()
-    if example is None:
-        raise bundle.AbsentError(bundle.NOTHING)
+    try:
+        example = inside.find(state.run)
+    except SourceError as error:
+        raise bundle.AbsentError(str(error)) from None
     shown, row, group = show(example, state), state.row, state.group
     names = ("map", "group", "bytes", "tables", "counts")
     drawn = bundle.drawn({f"inside_{name}": getattr(shown, name) for name in names})
@@ -113,13 +131,13 @@ def bundles(core: Core, state: Inside) -> Bundles:
             command=command(example),
             document=example.facts,
             notebook=notebook.of_group(view.alt, row, group),
-            more={inside.PATH.name: inside.PATH.read_bytes()},
+            more={inside.PATH.name: inside.place(state.run).read_bytes()},
         )
     }
 
 
 def command(example: Example) -> str:
-    """The command that makes the recorded weights again."""
+    """The command that makes the weights again."""
     return commands.of(experiment_of(example.facts["config"]))
 
 
@@ -137,13 +155,19 @@ def about(example: Example) -> str:
     return f'<p class="about">{escape(words)}</p>'
 
 
-def kept(example: Example) -> str:
+def kept(example: Example, run: str = "") -> str:
     """What is kept of the layer, and where it is from."""
     facts = example.facts
+    inputs = "inputs drawn with the mean squares that its Hessian has"
+    if facts["token"] is not None:
+        inputs = (
+            f"the inputs of one token of other text: “… {escape(facts['context'])}"
+            f"<b>{escape(facts['token'])}</b>”"
+        )
+    back = f' <a href="?v=1&amp;view=inside">{RECORDED}</a>' if run else ""
     return (
         f'<p class="note">Rows 0 to {example.rows - 1} of the layer’s {example.layer.out} are kept '
-        f"here, and the inputs of one token of other text: “… {escape(facts['context'])}"
-        f"<b>{escape(facts['token'])}</b>”. {panels.provenance(facts)}</p>"
+        f"here, and {inputs}. {panels.provenance(facts)}{back}</p>"
     )
 
 
@@ -189,9 +213,10 @@ def _tables(example: Example, init: str, row: int, step: int) -> str:
 
 
 def _python(example: Example, state: Inside) -> str:
-    size = example.blocks.shape[1]
+    size, config = example.blocks.shape[1], experiment_of(example.facts["config"])
     return PYTHON.format(
-        layer=example.layer.name,
+        run=notebook.python(config),
+        seed=config.seeds[0],
         init=state.init,
         row=state.row,
         group=state.group,

@@ -1,11 +1,12 @@
 """The race: what the page shows of jobs and recordings, and of what would be run."""
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import NamedTuple
 
 import plotly.graph_objects as go
 
-from aqviz import bundle, commands, metrics, notebook, permalink, report, theme
+from aqviz import bundle, commands, inside, metrics, notebook, permalink, report, theme
 from aqviz.bundle import Bundles
 from aqviz.core import Core
 from aqviz.engine import Document, check_layer
@@ -20,10 +21,12 @@ from aqviz.permalink import Link
 from aqviz.recordings import FIRST, experiment_of, named
 from aqviz.shown import panels, race_panels
 from aqviz.shown.form import Form
+from aqviz.shown.inside import Inside
 from aqviz.store import Place
 from quantcore.errors import QuantcoreError
 from quantcore.experiment import Experiment
 
+LOOK = "Look inside these weights, group by group"
 LOST = "this link's run is not kept here; press Run to make it again"
 
 
@@ -45,13 +48,16 @@ class Shown(NamedTuple):
 
 def show_job(job: Job, place: Place) -> Shown:
     """What is known of a job."""
-    return _shown(
+    shown = _shown(
         panels.status(job, place),
         job.document,
         job.state,
         named(job.config, job.document),
         _files(permalink.to_query(job.config, job.id), job.id, job.document),
     )
+    if job.document is None or not inside.place(job.document["key"]).is_file():
+        return shown
+    return _with_look(shown, Inside.first_of(job.document))
 
 
 def show_recording(document: Document | None) -> Shown:
@@ -60,7 +66,15 @@ def show_recording(document: Document | None) -> Shown:
         return _shown(panels.recorded(None), None, "done", None, "")
     experiment = experiment_of(document["config"])
     files = _files(permalink.to_query(experiment), FIRST, document)
-    return _shown(panels.recorded(document), document, "done", named(experiment, document), files)
+    shown = _shown(panels.recorded(document), document, "done", named(experiment, document), files)
+    return _with_look(shown, Inside())
+
+
+def _with_look(shown: Shown, opened: Inside) -> Shown:
+    """What is shown, and under its table a link to weights that can be opened."""
+    query = escape(permalink.encode("inside", opened))
+    link = f'<p class="files"><a class="file" href="?{query}">{LOOK}</a></p>'
+    return shown._replace(results=shown.results + link)
 
 
 def _shown(

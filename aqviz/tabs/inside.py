@@ -10,15 +10,17 @@ from aqviz.core import Core
 from aqviz.inside import Example
 from aqviz.parts.cards import figure_card, html, intro, repeat_card
 from aqviz.parts.events import QUIET
-from aqviz.parts.links import wire
-from aqviz.shown.inside import Inside, about, command, kept, show
+from aqviz.parts.links import View, wire
+from aqviz.shown.inside import Inside, Shown, show
+from quantcore.errors import QuantcoreError
 
 MISSING = "No weight was recorded for this page; `python -m aqviz.record inside` makes one."
 KEYS = (Path(__file__).parents[1] / "inside.js").read_text(encoding="utf-8")
 FIRST = Inside()
 PLAY, PAUSE = "Play", "Pause"
 BEAT = 0.7  # seconds a step while playing
-STILL = "(label, step) => [label, step, matchMedia('(prefers-reduced-motion: reduce)').matches]"
+STILL = """(label, step, _, run) =>
+  [label, step, matchMedia('(prefers-reduced-motion: reduce)').matches, run]"""
 SCHEMES = ("1x8g8", "2x6g8", "2x8g8", "3x8g8", "4x8g8", "2x5g4", "1x12g8", "1x16g8")
 
 
@@ -32,7 +34,9 @@ def draw_inside(core: Core) -> None:
     first = show(example, FIRST)
     with gr.Row(elem_classes="page", equal_height=False):
         with gr.Column(elem_classes="controls card", min_width=300):
+            about = html(first.about)
             chosen = _draw_choice(example)
+            kept = html(first.kept, "inside-kept")
             alert = html("", "inside-alert")
         with gr.Column(elem_classes="board", min_width=300):
             mapped = figure_card("inside_map", first.map)
@@ -50,13 +54,40 @@ def draw_inside(core: Core) -> None:
                 step, play = _draw_steps(example)
             tables = figure_card("inside_tables", first.tables)
             counts = figure_card("inside_counts", first.counts)
-            repeat = repeat_card("inside", command(example), first.python, first.files)
-    figures = [mapped, group, bits, numbers, counted, tables, counts]
-    outputs = [alert, *figures, repeat.python, repeat.files]
-    controls = [*chosen, scheme, step]
-    wire("inside", Inside, controls, lambda state: show(example, state), outputs, repeat.link)
+            repeat = repeat_card("inside", first.command, first.python, first.files)
+    run = gr.Textbox(visible="hidden")
+    figures = [about, kept, mapped, group, bits, numbers, counted, tables, counts]
+    outputs = [alert, *figures, repeat.command, repeat.python, repeat.files]
+    controls = [*chosen, scheme, step, run]
+    wire(View("inside", Inside, opened, settings=settings), controls, outputs, repeat.link)
     mapped.select(picked, None, chosen[1:], **QUIET)
-    _wire_play(step, play, example.groups)
+    _wire_play(step, play, run)
+
+
+def opened(state: Inside) -> Shown:
+    """The outputs of a state.
+
+    Raises:
+        QuantcoreError: there is no such comparison, or nothing of that name or number in it.
+    """
+    return show(inside.find(state.run), state)
+
+
+def settings(state: Inside) -> list[Any]:
+    """How the controls are set to a state: they offer what its comparison has.
+
+    Raises:
+        QuantcoreError: there is no such comparison.
+    """
+    example = inside.find(state.run)
+    return [
+        gr.update(choices=_offered(example), value=state.init),
+        gr.update(maximum=example.rows - 1, value=state.row),
+        gr.update(maximum=example.groups - 1, value=state.group),
+        state.scheme,
+        gr.update(maximum=example.groups - 1, value=state.step),
+        state.run,
+    ]
 
 
 def picked(event: gr.EventData) -> tuple[int, int]:
@@ -85,16 +116,17 @@ def advance(step: int | float, groups: int) -> tuple[int, bool, str]:
 
 
 def _draw_choice(example: Example) -> list[Any]:
-    """Initialiser, row and group, and what the example is."""
-    html(about(example))
-    inits = [(theme.style(name).label, name) for name in example.versions]
-    chosen = [
-        gr.Radio(inits, value=FIRST.init, label="Initialiser", elem_id="inside-init"),
+    """Initialiser, row and group."""
+    return [
+        gr.Radio(_offered(example), value=FIRST.init, label="Initialiser", elem_id="inside-init"),
         _slider("Row (output)", "row", FIRST.row, example.rows),
         _slider("Group of inputs", "group", FIRST.group, example.groups),
     ]
-    html(kept(example))
-    return chosen
+
+
+def _offered(example: Example) -> list[tuple[str, str]]:
+    """The initialisers of an example: label, name."""
+    return [(theme.style(name).label, name) for name in example.versions]
 
 
 def _draw_scheme() -> gr.Dropdown:
@@ -117,17 +149,25 @@ def _slider(label: str, name: str, value: int, count: int) -> gr.Slider:
     return gr.Slider(0, count - 1, value, step=1, label=label, elem_id=f"inside-{name}")
 
 
-def _wire_play(step: gr.Slider, play: gr.Button, groups: int) -> None:
+def _groups(run: str) -> int:
+    """Groups in a row of what is open; one, which ends the playing, where it is no longer kept."""
+    try:
+        return inside.find(run).groups
+    except QuantcoreError:
+        return 1
+
+
+def _wire_play(step: gr.Slider, play: gr.Button, run: gr.Textbox) -> None:
     timer, still = gr.Timer(BEAT, active=False), gr.Checkbox(visible="hidden")
     moved = [step, timer, play]
 
-    def pressed(label: str, at: int | float, without_motion: bool) -> list[Any]:
-        place, runs, words = press(label, at, without_motion, groups)
+    def pressed(label: str, at: int | float, without_motion: bool, opened: str) -> list[Any]:
+        place, runs, words = press(label, at, without_motion, _groups(opened))
         return [place, gr.Timer(active=runs), words]
 
-    def ticked(at: int | float) -> list[Any]:
-        place, runs, words = advance(at, groups)
+    def ticked(at: int | float, opened: str) -> list[Any]:
+        place, runs, words = advance(at, _groups(opened))
         return [place, gr.Timer(active=runs), words]
 
-    play.click(pressed, [play, step, still], moved, js=STILL, **QUIET)
-    timer.tick(ticked, step, moved, **QUIET)
+    play.click(pressed, [play, step, still, run], moved, js=STILL, **QUIET)
+    timer.tick(ticked, [step, run], moved, **QUIET)

@@ -12,7 +12,7 @@ import gradio as gr
 from aqviz.core import Core
 from aqviz.parts.cards import copied, html, plot
 from aqviz.parts.events import QUIET
-from aqviz.parts.links import wire
+from aqviz.parts.links import View, wire
 from aqviz.shown.learn import DIALS, LESSONS, WORDS, Choice, Dial, Learn, drawing
 
 CHOICES = [(f"{number} {words.title}", number) for number, words in WORDS.items()]
@@ -50,7 +50,7 @@ def draw_learn(core: Core) -> None:
     dials = {name: box for _, _, boxes in cards.values() for name, box in boxes.items()}
     controls = [lesson, full, *(dials[name] for name in DIALS)]
     outputs = [alert, *columns, *figures, back, onward, lecture]
-    wire("learn", Learn, controls, show, outputs, link)
+    wire(View("learn", Learn, show), controls, outputs, link)
     back.click(lambda number: max(1, number - 1), lesson, lesson, **QUIET)
     onward.click(lambda number: min(len(LESSONS), number + 1), lesson, lesson, **QUIET)
     lecture.click(lambda on: not on, full, full, **QUIET)

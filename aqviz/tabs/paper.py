@@ -6,7 +6,7 @@ from aqviz import theme
 from aqviz.core import Core
 from aqviz.paper_tables import TABLES
 from aqviz.parts.cards import copied, figure_card, html, intro, sortable
-from aqviz.parts.links import wire
+from aqviz.parts.links import View, wire
 from aqviz.shown import paper
 from aqviz.shown.paper import PaperState, downloads, paper_table
 
@@ -44,4 +44,4 @@ def draw_paper(core: Core) -> None:
     def show(state: PaperState) -> list[str]:
         return [paper_table(state), downloads(state)]
 
-    wire("paper", PaperState, [chosen], show, [alert, shown, files], link)
+    wire(View("paper", PaperState, show), [chosen], [alert, shown, files], link)

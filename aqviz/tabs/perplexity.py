@@ -10,7 +10,7 @@ from aqviz.core import Core
 from aqviz.evaluations import ORIGINAL, PREFIX, Model
 from aqviz.figures import tokens
 from aqviz.parts.cards import figure_card, html, intro, plot, repeat_card
-from aqviz.parts.links import wire
+from aqviz.parts.links import View, wire
 from aqviz.shown.perplexity import Perplexity, Shown, show, shown
 
 FIRST = Perplexity()
@@ -35,7 +35,7 @@ def draw_perplexity(core: Core) -> None:
     figures = [models, pairs, kl, tuning, read, bars]
     again = [repeat.command, repeat.python, repeat.files]
     outputs = [alert, about, verdicts, *figures, worst, replies, *again]
-    wire("perplexity", Perplexity, controls, show, outputs, repeat.link)
+    wire(View("perplexity", Perplexity, show), controls, outputs, repeat.link)
 
 
 def choices(found: Iterable[dict[str, Model]]) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from aqviz.evidence import gaps
 from aqviz.parts.cards import figure_card, html, intro, repeat_card, sortable
 from aqviz.parts.choice import SEARCHES
 from aqviz.parts.events import QUIET
-from aqviz.parts.links import wire
+from aqviz.parts.links import View, wire
 from aqviz.shown.rho import RhoState, picked_case, recorded, show
 from aqviz.shown.study import downloads
 
@@ -51,10 +51,8 @@ def draw_rho(core: Core) -> None:
         listed = sortable(layers, "rho-layers")
     repeat = repeat_card("rho", *again)
     wire(
-        "rho",
-        RhoState,
+        View("rho", RhoState, shown),
         [search, *dials, small],
-        shown,
         [
             *(alert, marks, facts, drawn, listed, stand_ins),
             *(repeat.command, repeat.python, repeat.files),

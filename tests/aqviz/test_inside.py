@@ -3,6 +3,7 @@ import random
 import re
 from dataclasses import replace
 
+import documents
 import gradio as gr
 import models
 import pytest
@@ -11,9 +12,12 @@ import torch
 from aqviz import commands, inside, permalink, text, theme
 from aqviz.figures import inside_bytes, inside_counts, inside_group, inside_map, inside_tables
 from aqviz.inside import Example
+from aqviz.jobs import Job, State
 from aqviz.shown import inside as inside_view
 from aqviz.shown import inside_numbers
 from aqviz.shown.inside import Inside, show
+from aqviz.shown.race import LOOK, show_job
+from aqviz.store import Place
 from aqviz.tabs import inside as tab
 from quantcore import corpora, experiment, files, results, sources
 from quantcore.errors import InputError, SchemeError, SourceError
@@ -569,3 +573,50 @@ def test_every_caption_has_its_three_parts(name):
     body = text.read(f"inside_{name}").body
     starts = [part.partition(".**")[0] for part in body.split("\n\n")]
     assert starts == ["**What it shows", "**How to read it", "**What to try"]
+
+
+# --- other comparisons than the recorded one ------------------------------------------------------
+
+
+@pytest.fixture
+def kept(example, tmp_path, monkeypatch):
+    """The key of a comparison whose example is in the cache; a file's, so no token is known."""
+    monkeypatch.setenv("QUANTCORE_CACHE", str(tmp_path))
+    facts = FACTS | {"token": None, "context": None}
+    facts["config"] = FACTS["config"] | {"seeds": [3], "inits": ["greedy", "oa-em"]}
+    inside.write(replace(example, facts=facts), inside.place("0123456789abcdef"))
+    return "0123456789abcdef"
+
+
+def test_a_link_opens_another_comparison_and_the_controls_offer_what_it_has(kept):
+    state = permalink.decode(
+        Inside, {"run": kept, "init": "greedy", **{k: str(v) for k, v in PLACE.items()}}
+    )
+    shown = tab.opened(state)
+    assert "h.0.q" in shown.about
+    assert "inputs drawn with the mean squares" in shown.kept
+    assert 'href="?v=1&amp;view=inside"' in shown.kept
+    assert "seed=3" in shown.python
+    init, row, group, scheme, step, run = tab.settings(state)
+    assert [name for _, name in init["choices"]] == ["greedy", "oa-em"]
+    assert (row["maximum"], group["maximum"], step["maximum"]) == (2, 1, 1)
+    assert (row["value"], scheme, run) == (2, "1x2g2", kept)
+    assert f"run={kept}" in permalink.encode("inside", state)
+
+
+def test_nothing_is_opened_of_a_comparison_that_is_not_kept(kept):
+    with pytest.raises(SourceError, match="nothing of a finished comparison fedcba98 is kept"):
+        tab.opened(Inside(run="fedcba98"))
+    with pytest.raises(InputError, match="made of the digits"):
+        Inside(run="..")
+    assert tab._groups("fedcba98") == 1  # so that Play ends
+    assert tab._groups(kept) == 2
+
+
+def test_a_finished_race_links_to_its_weights(kept):
+    finished = documents.document()
+    job = Job("id", finished["key"], documents.experiment(), State.DONE, document=finished)
+    assert LOOK not in show_job(job, Place(0, None)).results
+    inside.write(inside.find(kept), inside.place(finished["key"]))
+    link = f"?v=1&amp;view=inside&amp;row=0&amp;group=0&amp;run={finished['key']}"
+    assert link in show_job(job, Place(0, None)).results  # of OA-EM, as in the first view

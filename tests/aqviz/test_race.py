@@ -1,14 +1,13 @@
 from dataclasses import replace
 
-import gradio as gr
 import pytest
 from documents import LAYER, document, experiment, layers
 
 from aqviz import permalink, theme
 from aqviz.jobs import Job, State
 from aqviz.parts.board import board_values, resume, start
-from aqviz.parts.links import Wiring
-from aqviz.shown import panels, race_panels
+from aqviz.parts.links import View, Wiring
+from aqviz.shown import panels
 from aqviz.shown.form import Form, blocks_of, projections_of
 from aqviz.shown.map import MapState
 from aqviz.shown.race import Shown, check, first_facts, show_job, show_recording, visit
@@ -246,7 +245,7 @@ def test_a_view_that_is_opened_without_a_link_is_redrawn_only_where_it_can_have_
         shown.append(state)
         return ["drawn"]
 
-    wiring = Wiring("map", MapState, [None] * 5, show, [None] * 2, gr.Textbox(), grows)
+    wiring = Wiring(View("map", MapState, show, grows), 5, 2)
     values = ["", "layer", "rho", "2x8g8", True]
     assert len(wiring.opened("view=search", *values)) == 5 + 2 + 1
     assert shown == ([MapState(layer="layer", colour="rho")] if grows else [])
