@@ -48,11 +48,11 @@ function draw() {
     gd.on("plotly_click", clicked);
     gd.dataset.drawn = layout.meta.alt;
   });
-  tell(layout.meta);
+  say(layout.meta);
 }
 
 // The figure's sentence, and what can be done with it.
-function tell({ alt, table }) {
+function say({ alt, table }) {
   told.textContent = alt;
   showTools(table);
 }
@@ -216,7 +216,7 @@ function inTurn() {
 }
 
 watch("value", draw);
-if (props.value) tell(JSON.parse(props.value).layout.meta);
+if (props.value) say(JSON.parse(props.value).layout.meta);
 if (window.Plotly) inTurn();
 else document.getElementById("plotly").addEventListener("load", inTurn);
 const page = new MutationObserver(() => (gd.isConnected ? draw() : page.disconnect()));

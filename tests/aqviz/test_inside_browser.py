@@ -62,8 +62,9 @@ def test_a_link_opens_the_group_it_names(visit):
     for name in FIGURES:
         image = page.locator(f"#plot-{name} [role=img]")
         assert len(image.get_attribute("aria-label")) > 40
-    link = page.locator("#inside-link").locator("input, textarea").first.input_value()
-    assert "row=5&group=7&scheme=2x6g8&step=12" in link
+    said = "row=5&group=7&scheme=2x6g8&step=12"  # once every control has told of its change
+    box = "document.querySelector('#inside-link :is(input, textarea)')"
+    page.wait_for_function(f"{box}.value.includes('{said}')")
 
 
 def test_a_click_on_the_map_opens_the_group_and_the_address_says_so(visit):

@@ -7,7 +7,7 @@ from aqviz import permalink, theme
 from aqviz.jobs import Job, State
 from aqviz.parts.board import board_values, resume, start
 from aqviz.parts.links import View, Wiring
-from aqviz.shown import panels
+from aqviz.shown import panels, race_panels
 from aqviz.shown.form import Form, blocks_of, projections_of
 from aqviz.shown.map import MapState
 from aqviz.shown.race import Shown, check, first_facts, show_job, show_recording, visit
