@@ -156,7 +156,7 @@ def asked_of(query: str) -> dict[str, str]:
 def opening() -> Any:
     """The event with which the view that is being laid out comes to be seen.
 
-    The first view's is the page's load, any other's the selection of its tab, which `views.js` does
+    The first view's is the page's load, any other's the selection of its tab, which `HEAD` makes
     for the view that the address names: ten views that all load with the page take it seconds.
     """
     tab = enclosing_tab()
