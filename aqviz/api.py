@@ -41,7 +41,8 @@ class Api:
         """The linear layers of a model: name, block, projection, rows (out) and columns (in).
 
         Args:
-            model: A Hub id, a folder or a GGUF file; empty is the default model.
+            model: A Hub id, a folder or a GGUF file; a public server takes only those that it
+                offers. Empty is the default model.
         """
         return [asdict(layer) for layer in self._core.layers(model).values()]
 

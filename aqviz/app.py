@@ -12,6 +12,7 @@ from typing import Any
 
 import gradio as gr
 from anyio import CapacityLimiter, to_thread
+from fastapi.exceptions import RequestValidationError
 from gradio.events import api as publish
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -29,7 +30,7 @@ from aqviz.limits import Limits
 from aqviz.memory import few_arenas
 from aqviz.parts.links import HEAD
 from aqviz.plot_host import script_route
-from aqviz.serving import Serving
+from aqviz.serving import Serving, malformed
 from aqviz.shown.bundles import zip_of
 from aqviz.static.folder import write
 from aqviz.static.render import INDEX
@@ -148,13 +149,13 @@ def build(core: Core) -> gr.Blocks:
         analytics_enabled=False,
         delete_cache=(UPLOAD_SECONDS, UPLOAD_SECONDS),
     )
+    demo.space_id = None  # by which the page would put a header on, with what other servers have
     with demo:
         for function in Api(core).functions():  # first, so that no handler has taken their names
             publish(one_sentence(function))
         with gr.Row(elem_classes="top", equal_height=False):
             gr.HTML(
                 '<h1 class="brand">aqviz</h1>',
-                js_on_load=(HERE / "views.js").read_text(encoding="utf-8"),
                 apply_default_css=False,
             )
             gr.HTML(
@@ -184,8 +185,12 @@ def one_sentence(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def serve(demo: gr.Blocks, core: Core, **launch: Any) -> Any:
-    """Launch the page with its look, its script and its downloads."""
-    demo.queue(default_concurrency_limit=4, max_size=40)
+    """Launch the page with its look, its script and its downloads.
+
+    Node never draws it, though a Space asks for that: what Node answers by itself carries no policy
+    and no visitor's name (`serving`).
+    """
+    demo.queue(default_concurrency_limit=4, max_size=40, api_open=False)
     return demo.launch(
         theme=THEME,
         css_paths=[HERE / "app.css", *sorted((HERE / "styles").glob("*.css"))],
@@ -194,12 +199,14 @@ def serve(demo: gr.Blocks, core: Core, **launch: Any) -> Any:
         run_history=False,
         enable_monitoring=False,
         show_error=False,
+        ssr_mode=False,
         max_file_size=core.uploads.largest,
         app_kwargs={
             "routes": [script_route(), results_route(core), zip_route(core)],
             "middleware": [
                 Middleware(Serving, public=core.limits.public, largest=core.uploads.largest)
             ],
+            "exception_handlers": {RequestValidationError: malformed},
         },
         **launch,
     )

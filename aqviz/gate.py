@@ -37,7 +37,7 @@ def limited(engine: Engine, limits: Limits) -> Engine:
 
     def models() -> list[str]:
         found = engine.models()
-        return [*found[:1], *limits.models] if limits.public else found
+        return list(dict.fromkeys([*found[:1], *limits.models])) if limits.public else found
 
     def admit(config: Any) -> float:
         _check_names(limits, config)

@@ -7,14 +7,17 @@ browser that keeps to the policy asks no other server for anything. Hugging Face
 frame, so it may frame the page; other sites may not.
 """
 
+import json
 import secrets
 from contextlib import suppress
 from http.cookies import SimpleCookie
 from pathlib import Path
 
+from fastapi.exceptions import RequestValidationError
 from gradio.utils import get_upload_folder
 from starlette.datastructures import MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aqviz.parts.visitors import COOKIE
@@ -90,6 +93,15 @@ class Serving:
         where = "SameSite=None; Secure; Partitioned" if self._public else "SameSite=Lax"
         name = secrets.token_urlsafe(12)
         return f"{COOKIE}={name}; Max-Age={YEAR}; Path=/; HttpOnly; {where}"
+
+
+async def malformed(_request: Request, error: RequestValidationError) -> Response:
+    """Says what is wrong with a request of another form, and where.
+
+    FastAPI's own answer repeats what was sent, and fails where that is infinity or half a letter.
+    """
+    found = [{name: one[name] for name in ("type", "loc", "msg")} for one in error.errors()]
+    return Response(json.dumps({"detail": found}), 422, media_type="application/json")
 
 
 def _bytes(folder: Path) -> int:

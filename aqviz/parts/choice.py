@@ -15,12 +15,15 @@ INITS = [(style.label, init) for init, style in theme.STYLES.items()]
 SEARCHES = [(label, search) for search, label in theme.SEARCHES.items()]
 
 
-def draw_model(view: str, model: str) -> gr.Textbox:
-    """A model; the id begins with the view's name."""
-    return gr.Textbox(
-        model,
-        label="Model (a Hub id, folder, GGUF file; empty: the default)",
-        elem_id=f"{view}-model",
+def draw_model(core: Core, elem_id: str, model: str) -> gr.Dropdown:
+    """A model of those at hand; on one's own machine any other may be named, in public none."""
+    return gr.Dropdown(
+        [("default", ""), *core.engine.models()],
+        value=model,
+        label="Model" if core.limits.public else "Model (or a Hub id, folder, GGUF file)",
+        info="One of the list: this server offers no other." if core.limits.public else None,
+        allow_custom_value=True,  # a link's may be another: the view says what is wrong with it
+        elem_id=elem_id,
     )
 
 
@@ -29,17 +32,17 @@ def draw_inits(view: str, inits: Sequence[str]) -> gr.CheckboxGroup:
     return gr.CheckboxGroup(INITS, value=list(inits), label="Initialisers", elem_id=f"{view}-inits")
 
 
-def draw_choice(view: str, model: str, layer: str) -> tuple[gr.Textbox, gr.Dropdown]:
+def draw_choice(core: Core, view: str, model: str, layer: str) -> tuple[gr.Dropdown, gr.Dropdown]:
     """Model and layer; ids begin with the view's name."""
     return (
-        draw_model(view, model),
+        draw_model(core, f"{view}-model", model),
         gr.Dropdown(
             [layer], value=layer, label="Layer", allow_custom_value=True, elem_id=f"{view}-layer"
         ),
     )
 
 
-def offer_layers(core: Core, model: gr.Textbox, layer: gr.Dropdown) -> None:
+def offer_layers(core: Core, model: gr.Dropdown, layer: gr.Dropdown) -> None:
     """Offer the model's layers when the view is opened and when the model changes."""
 
     def layers(name: str) -> Any:

@@ -6,7 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from aqviz.parts.choice import INITS, SEARCHES
+from aqviz.core import Core
+from aqviz.parts.choice import INITS, SEARCHES, draw_model
 from aqviz.parts.own_layer import Brought, draw_file
 from aqviz.shown.form import OWN, Form, blocks_of, projections_of
 from quantcore.blocks import LayerInfo
@@ -60,31 +61,21 @@ class Controls:
         return [self.model, self.upload, self.block, self.projection]
 
 
-def draw_controls(
-    form: Form, models: list[str], layers: dict[str, LayerInfo], largest: int
-) -> Controls:
-    """Lay the controls out with the form's values in them; a file has at most `largest` bytes."""
+def draw_controls(core: Core, form: Form, layers: dict[str, LayerInfo]) -> Controls:
+    """Lay the controls out with the form's values in them."""
     made = {
-        **_what(form, models, layers, largest),
+        **_what(core, form, layers),
         **_how(form),
         "facts": gr.HTML(elem_id="facts", apply_default_css=False),
         "run": gr.Button("Run", variant="primary", size="lg", elem_id="run"),
         "alert": gr.HTML(elem_id="alert", apply_default_css=False),
-        **_advanced(form),
+        **_advanced(core, form),
     }
     return Controls(**{field.name: made[field.name] for field in fields(Controls)})
 
 
-def _what(
-    form: Form, models: list[str], layers: dict[str, LayerInfo], largest: int
-) -> dict[str, Any]:
-    model = gr.Dropdown(
-        [("default", ""), *models],
-        value=form.model or "",
-        label="Model (or a Hub id, folder, GGUF file)",
-        allow_custom_value=True,
-        elem_id="model",
-    )
+def _what(core: Core, form: Form, layers: dict[str, LayerInfo]) -> dict[str, Any]:
+    model = draw_model(core, "model", form.model or "")
     with gr.Column(visible=False) as used:
         told = gr.HTML(elem_id="brought", apply_default_css=False)
         back = gr.Button("Use the model again", size="sm")
@@ -100,7 +91,7 @@ def _what(
             scale=2,
             elem_id="projection",
         )
-    file, alert = draw_file(largest)
+    file, alert = draw_file(core.uploads.largest)
     preset = gr.Radio(
         [*BITS, OWN], value=form.preset, label="Bits of codes a weight", elem_id="preset"
     )
@@ -143,14 +134,14 @@ def _how(form: Form) -> dict[str, Any]:
     }
 
 
-def _advanced(form: Form) -> dict[str, Any]:
+def _advanced(core: Core, form: Form) -> dict[str, Any]:
     with gr.Accordion("Advanced", open=False, elem_classes="more"):
         with gr.Row(elem_classes="pair"):
             device = gr.Dropdown(DEVICES, value=form.device, label="Device", min_width=90)
             text = gr.Dropdown(
                 TEXTS,
                 value=form.text,
-                label="Text (or a file)",
+                label="Text" if core.limits.public else "Text (or a file)",
                 allow_custom_value=True,
                 min_width=140,
                 scale=2,

@@ -25,8 +25,8 @@ def guarded(make: Callable[[], list[Any]], count: int, at: int = 0) -> list[Any]
 def opening() -> Any:
     """The event with which the view that is being laid out comes to be seen.
 
-    The first view's is the page's load, any other's the selection of its tab, which `views.js` does
-    for the view that the address names: ten views that all load with the page take it seconds.
+    The first view's is the page's load, any other's the selection of its tab, which `links.HEAD`
+    makes for the view that the address names: ten views that load with the page take it seconds.
     """
     tab = enclosing_tab()
     first = tab is None or tab.parent is None or tab.parent.children[0] is tab

@@ -20,7 +20,7 @@ def draw_basins(core: Core) -> None:
     intro(VIEW)
     with gr.Row(elem_classes="page", equal_height=False):
         with gr.Column(elem_classes="controls card", min_width=300):
-            controls = _controls(first)
+            controls = _controls(core, first)
         with gr.Column(elem_classes="board", min_width=300):
             runner = draw_runner(VIEW)
             plane, line = figure_card("plane", ground), figure_card("line", between)
@@ -44,9 +44,9 @@ def draw_basins(core: Core) -> None:
     offer_layers(core, controls["model"], controls["layer"])
 
 
-def _controls(first: Basins) -> dict[str, Any]:
+def _controls(core: Core, first: Basins) -> dict[str, Any]:
     """One component for each field of the state, in its order."""
-    model, layer = draw_choice(VIEW, first.model, first.layer)
+    model, layer = draw_choice(core, VIEW, first.model, first.layer)
     scheme = gr.Textbox(first.scheme, label="Scheme", elem_id="basins-scheme")
     with gr.Row(elem_classes="pair wide"):
         a = gr.Dropdown(INITS, value=first.a, label="A begins with", min_width=120)

@@ -23,7 +23,7 @@ def draw_map(core: Core) -> None:
     intro("map")
     with gr.Row(elem_classes="page", equal_height=False):
         with gr.Column(elem_classes="controls card", min_width=300):
-            controls = _controls(state)
+            controls = _controls(core, state)
         with gr.Column(elem_classes="board", min_width=300):
             runner = draw_runner(VIEW, status=status)
             headline = html(told, "map-told")
@@ -47,9 +47,9 @@ def picked(layer: str, event: gr.EventData) -> str:
     return event._data.get("customdata") or layer
 
 
-def _controls(first: MapState) -> list[Any]:
+def _controls(core: Core, first: MapState) -> list[Any]:
     """One component for each field of the state, in its order."""
-    model, layer = draw_choice(VIEW, first.model, first.layer)
+    model, layer = draw_choice(core, VIEW, first.model, first.layer)
     return [
         model,
         layer,

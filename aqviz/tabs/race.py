@@ -35,8 +35,7 @@ def draw_race(core: Core) -> None:
     intro("lead")
     with gr.Row(elem_classes="page", equal_height=False):
         with gr.Column(elem_classes="controls card", min_width=300):
-            models = core.engine.models()
-            controls = draw_controls(form, models, layers, core.uploads.largest)
+            controls = draw_controls(core, form, layers)
         with gr.Column(elem_classes="board", min_width=300):
             board = draw_board(show_recording(core.recording), permalink.to_query(experiment))
             draw_pinned(core, board)

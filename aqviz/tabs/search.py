@@ -21,7 +21,7 @@ def draw_search(core: Core) -> None:
     intro("search")
     with gr.Row(elem_classes="page", equal_height=False):
         with gr.Column(elem_classes="controls card", min_width=300):
-            controls = _controls(state)
+            controls = _controls(core, state)
         with gr.Column(elem_classes="board", min_width=300):
             runner = draw_runner(VIEW, status=status)
             headline = html(told, "search-told")
@@ -44,9 +44,9 @@ def draw_search(core: Core) -> None:
     offer_layers(core, model, layer)
 
 
-def _controls(first: SearchState) -> list[Any]:
+def _controls(core: Core, first: SearchState) -> list[Any]:
     """One component for each field of the state but the last, in its order."""
-    model, layer = draw_choice(VIEW, first.model, first.layer)
+    model, layer = draw_choice(core, VIEW, first.model, first.layer)
     scheme = gr.Textbox(
         first.scheme,
         label="Scheme",

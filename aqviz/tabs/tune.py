@@ -20,7 +20,7 @@ def draw_tune(core: Core) -> None:
     intro(VIEW)
     with gr.Row(elem_classes="page", equal_height=False):
         with gr.Column(elem_classes="controls card", min_width=300):
-            controls = _controls(state)
+            controls = _controls(core, state)
         with gr.Column(elem_classes="board", min_width=300):
             runner = draw_runner(VIEW, status=status)
             headline = html(told, "tune-told")
@@ -36,9 +36,9 @@ def draw_tune(core: Core) -> None:
     wire_study(core, view, controls, runner, drawn, repeat.link)
 
 
-def _controls(first: TuneState) -> list[Any]:
+def _controls(core: Core, first: TuneState) -> list[Any]:
     """One component for each field of the state, in its order."""
-    model = draw_model(VIEW, first.model)
+    model = draw_model(core, f"{VIEW}-model", first.model)
     with gr.Row(elem_classes="pair"):
         blocks = gr.Textbox(
             first.blocks, label="Blocks (10 or 0-3)", min_width=120, elem_id="tune-blocks"

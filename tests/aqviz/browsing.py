@@ -1,9 +1,5 @@
-"""What every browser test does: serve a core in this process, open pages that must stay clean.
+"""What every browser test does: serve a core in this process, open pages that must stay clean."""
 
-With GRADIO_SSR_MODE=True in the environment, as on a Space, Node draws the pages first.
-"""
-
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +18,6 @@ def hosted(core) -> Iterator[str]:
         core,
         prevent_thread_lock=True,
         quiet=True,
-        ssr_mode=os.environ.get("GRADIO_SSR_MODE") == "True",
         server_name="127.0.0.1",
         server_port=free_port(),
     )

@@ -1,15 +1,21 @@
 import io
+import json
 import urllib.error
 import urllib.request
+from dataclasses import replace
 
 import pandas as pd
 import pytest
+from aqviz.tabs.visitors import COOKIE
 from documents import document, experiment
 from gradio_client import Client
 
 from aqviz import app
+from aqviz.gate import limited
 from aqviz.jobs import State
+from aqviz.limits import Limits
 from aqviz.plot_host import SCRIPT_URL
+from aqviz.serving import HEADERS
 from quantcore.experiment import Experiment
 
 NAMES = ("layers", "regime", "recordings", "recording", "race", "job", "cancel")
@@ -49,6 +55,30 @@ def test_the_page_names_no_folder_of_this_machine(address):
     assert str(app.HERE).encode() not in page
 
 
+def test_node_draws_no_page_though_a_space_asks_for_it(core, serve, monkeypatch):
+    monkeypatch.setenv("GRADIO_SSR_MODE", "True")
+    _, headers, page = fetch(serve(core))
+    assert {name: headers[name] for name in HEADERS} == HEADERS
+    assert headers["Set-Cookie"].startswith(f"{COOKIE}=")
+    assert b"window.gradio_config" in page
+
+
+def test_on_a_space_the_page_asks_for_no_header_of_others(core, monkeypatch):
+    monkeypatch.setenv("SYSTEM", "spaces")
+    monkeypatch.setenv("SPACE_ID", "me/aqviz")
+    assert app.build(core).get_config_file()["space_id"] is None
+
+
+def test_no_function_can_be_called_past_the_queue(address):
+    call = urllib.request.Request(
+        f"{address}/gradio_api/run/regime",
+        b'{"data": [8, 8, "2x8g8"]}',
+        {"Content-Type": "application/json"},
+    )
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(call, timeout=10)
+
+
 def test_the_first_page_already_holds_the_recorded_result(address):
     _, _, config = fetch(f"{address}/config")
     assert b"OA-EM started 30.0 % below greedy" in config
@@ -79,8 +109,6 @@ def test_it_builds_without_a_recording(core):
 
 
 def test_it_builds_where_the_default_model_cannot_be_had(core):
-    from dataclasses import replace
-
     from quantcore.errors import SourceError
 
     def gone(model):
@@ -88,6 +116,35 @@ def test_it_builds_where_the_default_model_cannot_be_had(core):
 
     bare = app.Core(replace(core.engine, layers=gone), core.store, None, core.ready)
     assert app.build(bare).blocks
+
+
+OF_MODELS = {"model", "map-model", "search-model", "basins-model", "tune-model"}
+
+
+def of_choice(core, limits) -> tuple[list[dict], str]:
+    """What the page's fields for models say and offer, and what the one for texts is called."""
+    page = app.build(replace(core, engine=limited(core.engine, limits), limits=limits))
+    parts = [part["props"] for part in page.config["components"]]
+    models = [props for props in parts if props.get("elem_id") in OF_MODELS]
+    assert len(models) == len(OF_MODELS)
+    (text,) = (props["label"] for props in parts if str(props.get("label")).startswith("Text"))
+    return models, text
+
+
+def test_in_public_the_fields_offer_what_is_allowed_and_name_nothing_else(core):
+    allowed = replace(Limits.here({"AQVIZ_PUBLIC": "1"}), models=("my/model",))
+    models, text = of_choice(core, allowed)
+    for model in models:
+        assert [value for _, value in model["choices"]] == ["", *core.engine.models(), "my/model"]
+        assert model["label"] == "Model"
+        assert "no other" in model["info"]
+    assert text == "Text"
+
+
+def test_on_ones_own_machine_the_fields_name_all_that_may_be_given(core):
+    models, text = of_choice(core, Limits())
+    assert {one["label"] for one in models} == {"Model (or a Hub id, folder, GGUF file)"}
+    assert text == "Text (or a file)"
 
 
 def test_the_recorded_experiment_is_what_the_controls_say(core):
@@ -104,3 +161,17 @@ def test_tools_without_their_package_are_one_sentence(monkeypatch, capsys):
     with pytest.raises(SystemExit):
         app.main()
     assert 'needs the extra: pip install "aqviz[mcp]"' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("body", [b'{"data": 1e999}', b'"half a letter: \\ud800"', b"NaN", b"["])
+def test_what_is_no_call_is_refused_and_not_repeated(address, body):
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(
+            urllib.request.Request(
+                f"{address}/gradio_api/call/regime", body, {"Content-Type": "application/json"}
+            ),
+            timeout=10,
+        )
+    assert refused.value.code == 422
+    (found,) = json.load(refused.value)["detail"]
+    assert set(found) == {"type", "loc", "msg"}

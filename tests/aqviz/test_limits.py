@@ -67,7 +67,7 @@ def test_in_public_no_other_model_is_touched(model):
 
 
 def test_models_that_are_named_are_offered():
-    made = limited(engine(), replace(PUBLIC, models=("my/model",)))
+    made = limited(engine(), replace(PUBLIC, models=("my/model", "SmolLM2-135M (packaged)")))
     assert made.models() == ["SmolLM2-135M (packaged)", "my/model"]
     assert made.layers("my/model") == engine().layers("my/model")
 
