@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+WORKERS ?= 2  # of the suite; each may take 2 GB, and starts servers, browsers and threads of its own
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: run test check fuzz bench soak record clean
@@ -10,7 +11,7 @@ run: .venv/app.stamp  ## the app on http://127.0.0.1:7860
 	$(BIN)/aqviz
 
 test: .venv/dev.stamp  ## the whole suite, browser tests included where a Chromium is found
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 check: .venv/dev.stamp  ## format, lint, import directions, types
 	$(BIN)/ruff format --check .

@@ -67,12 +67,17 @@ def sentence(document: dict[str, Any] | None, state: str) -> str:
         document: What the job has so far.
         state: The job's state, one of quantcore's words for it.
     """
+    return "; ".join(clauses(document, state)) + "."
+
+
+def clauses(document: dict[str, Any] | None, state: str) -> list[str]:
+    """The parts of that sentence: the second initialiser beside the first, then all others."""
     done = rows(document)
     if not document or not document.get("runs"):
-        return "Nothing is finished yet." if state in {"queued", "running"} else "Nothing finished."
+        return ["Nothing is finished yet" if state in {"queued", "running"} else "Nothing finished"]
     if len(done) > 1:
-        return _comparison(done) + _perplexity_clause(document, done) + "."
-    return "On the calibration text " + _so_far(document["runs"][-1], done, state) + "."
+        return [*_comparisons(done), *_perplexity_clause(document, done)]
+    return ["On the calibration text " + _so_far(document["runs"][-1], done, state)]
 
 
 def _row(init: str, runs: list[dict[str, Any]]) -> Row:
@@ -127,10 +132,10 @@ def _heldout(runs: list[dict[str, Any]], name: str) -> float | None:
     return None if mean is None else 100 * mean
 
 
-def _comparison(done: list[Row]) -> str:
+def _comparisons(done: list[Row]) -> list[str]:
     first, *others = done
     name = theme.style(first.init).label
-    clauses = []
+    compared = []
     for row in others:
         end = _gap(row.end, first.end)
         clause = (
@@ -142,9 +147,9 @@ def _comparison(done: list[Row]) -> str:
             other = _gap(row.end_heldout, first.end_heldout)
             joint = "and" if other.split()[-1] == end.split()[-1] else "but"
             clause += f", {joint} {other} it on held-out text"
-        clauses.append(clause)
+        compared.append(clause)
     seeds = f" (means of {first.seeds} seeds)" if first.seeds > 1 else ""
-    return "; ".join(clauses) + seeds
+    return [compared[0] + seeds, *compared[1:]]
 
 
 def _gap(value: float, reference: float) -> str:
@@ -154,19 +159,19 @@ def _gap(value: float, reference: float) -> str:
     return f"{abs(gap):.1%} {'below' if gap < 0 else 'above'}".replace("%", " %")
 
 
-def _perplexity_clause(document: dict[str, Any], done: list[Row]) -> str:
+def _perplexity_clause(document: dict[str, Any], done: list[Row]) -> list[str]:
     measured = document.get("perplexity")
     known = [row for row in done if row.perplexity is not None]
     if not measured or not known:
-        return ""
+        return []
     original = measured["original"]["value"]
     if not any(_shown(row) for row in known):
-        return (
-            f"; with only this layer replaced, the model's perplexity of {original:.2f} changes by "
+        return [
+            f"with only this layer replaced, the model's perplexity of {original:.2f} changes by "
             "less than these windows of text can show"
-        )
+        ]
     each = " and ".join(f"{row.perplexity:.2f} ({theme.style(row.init).label})" for row in known)
-    return f"; with only this layer replaced, perplexity goes from {original:.2f} to {each}"
+    return [f"with only this layer replaced, perplexity goes from {original:.2f} to {each}"]
 
 
 def _shown(row: Row) -> bool:

@@ -49,11 +49,11 @@ def figure_card(name: str, value: str) -> gr.HTML:
     return view
 
 
-def intro(name: str, look: str = "lead") -> None:
+def intro(name: str) -> None:
     """A view's title and what it is about, the words of that name."""
     words = text.read(name)
     html(f"<h2>{words.title}</h2>")
-    gr.Markdown(words.body, elem_classes=look)
+    gr.Markdown(words.body, elem_classes="lead")
 
 
 def sortable(value: str, elem_id: str) -> gr.HTML:

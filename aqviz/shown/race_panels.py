@@ -42,7 +42,7 @@ def brought(upload: str) -> str:
 
 
 def headline(document: dict[str, Any] | None, state: str) -> str:
-    """The layer and the search, and what happened in one sentence."""
+    """The layer and the search, and what happened: the first comparison before what else is known."""
     if not document or "shape" not in document:  # not known before the model is loaded
         return ""
     rows, columns = document["shape"]
@@ -53,8 +53,11 @@ def headline(document: dict[str, Any] | None, state: str) -> str:
         f" · {_search(document)}"
     )
     live = "" if state in {"queued", "running"} else ' role="status"'
-    told = escape(report.sentence(document, state))
-    return f'<p class="about">{escape(about)}</p><p class="headline"{live}>{told}</p>'
+    first, *others = report.clauses(document, state)
+    more = "; ".join(others)
+    note = f'<p class="note">{escape(more[:1].upper() + more[1:])}.</p>' if more else ""
+    told = f'<p class="headline"{live}>{escape(first)}.</p>{note}'
+    return f'<p class="about">{escape(about)}</p>{told}'
 
 
 def results(document: dict[str, Any] | None) -> str:

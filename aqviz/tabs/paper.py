@@ -15,8 +15,8 @@ def draw_paper(core: Core) -> None:
     """The whole tab."""
     documents = paper.recorded()
     alert = html("")
+    intro("paper")
     with gr.Column(elem_classes="card"):
-        intro("paper", "intro")
         html(paper.claims(documents), "claims")
     drawn = {name: theme.to_json(one, "paper") for name, one in paper.figures(documents).items()}
     with gr.Row(elem_classes="figures", equal_height=False):

@@ -27,8 +27,8 @@ def draw_rho(core: Core) -> None:
 
     scatter, worked, ruler, layers, mini, *again = shown(first)
     alert = html("")
+    intro("rho_intro")
     with gr.Column(elem_classes="card"):
-        intro("rho_intro", "intro")
         search = gr.Dropdown(SEARCHES, value=first.search, label="Search", elem_id="rho-search")
     marks = figure_card("rho", scatter)
     picked = html(PICK, "rho-picked")
