@@ -42,7 +42,7 @@ def brought(upload: str) -> str:
 
 
 def headline(document: dict[str, Any] | None, state: str) -> str:
-    """The layer and the search, and what happened: the first comparison before what else is known."""
+    """The layer and the search, and what happened, the first comparison first."""
     if not document or "shape" not in document:  # not known before the model is loaded
         return ""
     rows, columns = document["shape"]
