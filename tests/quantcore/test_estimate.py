@@ -1,3 +1,5 @@
+import time
+
 import cases
 import pytest
 import torch
@@ -79,3 +81,8 @@ def test_the_clock_runs_forward_and_ends_near_one(rng, name, search):
     assert "codebook 1, EM in the metric of the weights" in words
     last = estimate.PHASES[how.steps(3)[-1]]
     assert f"{last}, sweep 3 of at most 3" in words
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there the processor waits for the device")
+def test_time_that_others_take_is_not_the_works():
+    assert estimate._fastest(lambda: time.sleep(0.3)) < 0.1
