@@ -30,7 +30,7 @@ from aqviz.limits import Limits
 from aqviz.memory import few_arenas
 from aqviz.parts.links import HEAD
 from aqviz.plot_host import script_route
-from aqviz.serving import Serving, malformed
+from aqviz.serving import UPLOAD_SECONDS, Serving, fetch_nothing, malformed
 from aqviz.shown.bundles import zip_of
 from aqviz.static.folder import write
 from aqviz.static.render import INDEX
@@ -54,7 +54,6 @@ log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 PORT = 7860
 ZIPS = 2  # made at a time: each takes a processor for a second
-UPLOAD_SECONDS = 600  # for which a file nobody took stays in Gradio's folder
 DRAWN: dict[str, Callable[[Core], None]] = {
     "race": draw_race,
     "map": draw_map,
@@ -190,6 +189,7 @@ def serve(demo: gr.Blocks, core: Core, **launch: Any) -> Any:
     Node never draws it, though a Space asks for that: what Node answers by itself carries no policy
     and no visitor's name (`serving`).
     """
+    fetch_nothing()
     demo.queue(default_concurrency_limit=4, max_size=40, api_open=False)
     return demo.launch(
         theme=THEME,
