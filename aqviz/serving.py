@@ -35,6 +35,7 @@ UNUSED = (  # what such paths begin with; no page and no function asks for them
     "/gradio_api/deep_link",  # keeps what a page shows in a file for each; our links are queries
     "/gradio_api/file",  # gives uploads back, and whatever a caller names by its address
     "/file",
+    "/gradio_api/call/v2",  # a fault of the server where an argument's name is wrong
     "/gradio_api/proxy",
     "/gradio_api/process_recording",  # leaves what it is sent in files that nobody removes
     "/gradio_api/component_server",  # as that

@@ -11,7 +11,9 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from gguf import GGUFReader
 from safetensors import SafetensorError
@@ -30,6 +32,19 @@ ORIGIN = "origin.txt"
 PARTIAL = ".partial-"
 LEFTOVER_SECONDS = 24 * 3600
 SAMPLE = 1 << 20  # bytes of a file's head and tail that go into its identity
+
+
+class _Reader(GGUFReader):
+    """Reads nothing beyond the file's end.
+
+    The library's reader takes nothing for what is not there, and goes on: a file of a few bytes
+    that speaks of 2^60 entries is read until memory is full.
+    """
+
+    def _get(self, offset: Any, dtype: Any, count: Any = 1, override_order: Any = None) -> Any:
+        if int(offset) + np.dtype(dtype).itemsize * int(count) > len(self.data):
+            raise ValueError("it ends before what it speaks of")
+        return super()._get(offset, dtype, count, override_order)
 
 
 def converted(path: Path) -> Path:
@@ -64,7 +79,7 @@ def check_gguf(path: Path) -> int:
     """
     check_gguf_start(path)
     try:
-        return sum(int(tensor.n_elements) for tensor in GGUFReader(path).tensors)
+        return sum(int(tensor.n_elements) for tensor in _Reader(path).tensors)
     except (ValueError, LookupError, OverflowError) as error:
         raise SourceError(
             f"{path.name} is cut short or damaged ({error}); fetch it again"

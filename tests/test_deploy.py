@@ -9,6 +9,8 @@ from pathlib import Path
 import yaml
 
 from aqviz.limits import Limits
+from aqviz.recordings import FOLDER
+from quantcore.corpora import ASSETS
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,3 +66,15 @@ def test_the_container_runs_as_a_plain_user_and_copies_what_there_is():
     for step, rest in steps:
         if step == "COPY":
             assert all((ROOT / name).exists() for name in rest.split()[1:-1])
+
+
+def test_the_container_holds_what_the_app_runs_from_and_nothing_else():
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if line[0] not in "#!"] == ["*", "**/__pycache__"]
+    kept = {line[1:] for line in lines if line.startswith("!")}
+    assert all((ROOT / name).exists() for name in kept)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    packages = {name.partition(".")[0] for name in project["tool"]["setuptools"]["packages"]}
+    files = {project["project"]["readme"], *project["project"]["license-files"], "constraints.txt"}
+    folders = {str(place.relative_to(ROOT)) for place in (FOLDER, ASSETS)}
+    assert packages | files | folders | {"app.py", "pyproject.toml"} == kept

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 import pytest
-from browsing import watch
+from browsing import WAIT, watch
 from documents import document, engine
 
 from aqviz import app, recordings
@@ -27,9 +27,10 @@ class Visit:
 
     def open(self, query: str = ""):
         page = self.context.new_page()
+        page.set_default_timeout(WAIT)
         watch(page, self.address, self.faults)
         page.goto(f"{self.address}/{query}")
-        page.wait_for_selector("#plot-trace .main-svg", timeout=30_000)
+        page.wait_for_selector("#plot-trace .main-svg")
         page.wait_for_function(f"document.querySelector('{LINK}').value")
         return page
 
@@ -56,7 +57,7 @@ def run(page) -> None:
 
 
 def state(page, name: str) -> None:
-    page.wait_for_selector(f"#status .status.{name}", timeout=30_000)
+    page.wait_for_selector(f"#status .status.{name}")
 
 
 def drawn(page, name: str) -> list[dict]:
@@ -139,10 +140,10 @@ def test_cancel_keeps_what_there_is_and_resume_goes_on(visit):
     set_number(page, "Seed", "7")
     run(page)
     page.wait_for_function(
-        "document.querySelector('#headline').innerText.includes('greedy is at')", timeout=30_000
+        "document.querySelector('#headline').innerText.includes('greedy is at')"
     )
     page.get_by_role("button", name="Cancel", exact=True).click()
-    page.wait_for_selector("#status .status.cancelled", timeout=2_000)
+    state(page, "cancelled")
     assert "greedy was at" in page.inner_text("#headline")
     page.get_by_role("button", name="Resume", exact=True).click()
     state(page, "done")
@@ -202,7 +203,7 @@ def test_zoom_is_kept_while_the_run_goes_on(visit):
     set_number(page, "Beam", "6")
     run(page)
     page.wait_for_function(
-        "document.querySelector('#headline').innerText.includes('greedy ended')", timeout=30_000
+        "document.querySelector('#headline').innerText.includes('greedy ended')"
     )
     area = page.locator("#plot-trace .nsewdrag").first.bounding_box()
     middle = area["y"] + area["height"] / 2

@@ -1,9 +1,11 @@
 import os
 import shutil
+import struct
 import time
 
 import pytest
 import torch
+from gguf import GGUFValueType
 from models import windows, write_gguf
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -184,3 +186,11 @@ def test_a_full_disk_is_a_sentence_and_leaves_nothing(cache, file, monkeypatch):
     with pytest.raises(ResourceError, match=r"No space left on device.*free space there or set"):
         conversion.converted(file)
     assert list(cache.iterdir()) == []
+
+
+def test_a_file_that_speaks_of_more_than_it_holds_is_not_read_to_its_end(tmp_path):
+    path = tmp_path / "long.gguf"
+    entries = struct.pack("<QcIIQ", 1, b"a", GGUFValueType.ARRAY, GGUFValueType.UINT32, 10**5)
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + entries)
+    with pytest.raises(SourceError, match="it ends before what it speaks of"):
+        conversion.check_gguf(path)
