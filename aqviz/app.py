@@ -31,6 +31,7 @@ from aqviz.memory import few_arenas
 from aqviz.parts.links import HEAD
 from aqviz.plot_host import script_route
 from aqviz.serving import UPLOAD_SECONDS, Serving, fetch_nothing, malformed
+from aqviz.sessions import MOST, lifespan, without_statistics
 from aqviz.shown.bundles import zip_of
 from aqviz.static.folder import write
 from aqviz.static.render import INDEX
@@ -190,6 +191,7 @@ def serve(demo: gr.Blocks, core: Core, **launch: Any) -> Any:
     and no visitor's name (`serving`).
     """
     fetch_nothing()
+    without_statistics()
     demo.queue(default_concurrency_limit=4, max_size=40, api_open=False)
     return demo.launch(
         theme=THEME,
@@ -201,7 +203,9 @@ def serve(demo: gr.Blocks, core: Core, **launch: Any) -> Any:
         show_error=False,
         ssr_mode=False,
         max_file_size=core.uploads.largest,
+        state_session_capacity=MOST,
         app_kwargs={
+            "lifespan": lifespan,
             "routes": [script_route(), results_route(core), zip_route(core)],
             "middleware": [
                 Middleware(Serving, public=core.limits.public, largest=core.uploads.largest)

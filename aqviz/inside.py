@@ -20,6 +20,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
@@ -81,6 +82,11 @@ class Example:
     def layer(self) -> LayerInfo:
         """The whole layer."""
         return LayerInfo(**self.facts["layer"])
+
+    @cached_property
+    def drawings(self) -> dict[Any, Any]:
+        """What was drawn of it, which is kept no longer than itself."""
+        return {}
 
     @cached_property
     def model(self) -> nn.Module:

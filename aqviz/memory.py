@@ -7,6 +7,7 @@ after an hour of visitors it would hold several hundred MiB that nobody uses.
 import ctypes
 import gc
 import sys
+from functools import cache
 
 M_ARENA_MAX = -8  # of malloc.h
 ARENAS = 2
@@ -16,6 +17,16 @@ def few_arenas() -> None:
     """Let all threads share a few arenas; to be called before there are threads."""
     if sys.platform == "linux":
         getattr(_libc(), "mallopt", _nothing)(M_ARENA_MAX, ARENAS)
+
+
+@cache
+def settle() -> None:
+    """Have the collector pass over what is there now, which stays; once, and again is nothing.
+
+    A full pass holds every thread up, and with all libraries and the page it took half a second.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def give_back() -> None:

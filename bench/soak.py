@@ -1,13 +1,16 @@
 """Many visitors at once, for minutes: is every answer right, how long does it take, what is left?
 
-    python -m bench.soak [--clients 40] [--seconds 300] [--json FILE] [--port 7879]
+    python -m bench.soak [--clients 40] [--seconds 300] [--periods 3] [--json FILE] [--port 7879]
 
 Starts the app as a public server on a cache folder of its own that already has the model. Every
 client is a visitor of its own and does, at random: open the page, redraw a view, download a view,
 ask a function, run a comparison with a seed that nobody else has and wait for its result. An answer
 is right if it is what was asked for: the client's own layer, scheme and seed, or one of the
-sentences in which a busy server refuses. At the end the memory of the server's process is compared
-with what it was after half a minute of the same, and after some rounds by one visitor alone.
+sentences in which a busy server refuses. After every period the visitors go, and others come.
+
+The memory of the server's process is read when nobody is there: after some rounds by one visitor,
+after a minute of as many as will come (the start), and after every period. What is made once is
+made by the start; what grows with the time or with the visitors that there were rises after it.
 """
 
 import argparse
@@ -18,7 +21,7 @@ import statistics
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,7 +42,8 @@ KINDS = {"page": 3, "redraw": 10, "zip": 1, "function": 4, "race": 3}  # and the
 PAUSE = 1.0  # seconds that a visitor looks at what came, at the mean
 PATIENCE = 60.0  # seconds for any one answer
 WARM = 20  # rounds of one visitor before memory is measured first
-FILLED = 30.0  # seconds of all clients before it is measured again
+FILLED = 60.0  # seconds of all clients before it is measured again: this is the start
+LEFT = 20.0  # seconds until the server has seen that a visitor is gone: it looks every 15
 TURN = 900.0  # seconds for a run: the queue before it is long
 
 
@@ -74,23 +78,33 @@ class Tally:
 
 
 class Redraws:
-    """The page's own events that redraw a view, with the values its controls have at first."""
+    """The page's own events that redraw a view: sliders anywhere, other controls as at first."""
 
     def __init__(self, address: str, names: tuple[str, ...] = ("redraw", "draw")) -> None:
         config = httpx.get(f"{address}/config", timeout=PATIENCE).json()
-        values = {one["id"]: one["props"].get("value") for one in config["components"]}
+        controls = {one["id"]: one for one in config["components"]}
         self.events = [
-            (event["id"], [values[one] for one in event["inputs"]])
+            (event["id"], [controls[one] for one in event["inputs"]])
             for event in config["dependencies"]
             if event["api_name"].rstrip("_0123456789") in names and event["inputs"]
         ]
 
-    def ask(self, visitor: httpx.Client, which: random.Random) -> str:
-        """Redraw one view; what is wrong with the answer."""
-        number, data = which.choice(self.events)
-        body = {"fn_index": number, "data": data, "session_hash": "soak"}
+    def ask(self, visitor: httpx.Client, session: str, which: random.Random) -> str:
+        """Redraw one view of this page; what is wrong with the answer."""
+        number, controls = which.choice(self.events)
+        data = [self.value(one, which) for one in controls]
+        body = {"fn_index": number, "data": data, "session_hash": session}
         answer = visitor.post("/gradio_api/run/predict", json=body)
         return "" if answer.status_code == 200 and answer.json()["data"] else answer.text[:200]
+
+    @staticmethod
+    def value(control: dict[str, Any], which: random.Random) -> Any:
+        """What a visitor sets a control to."""
+        props = control["props"]
+        if control["type"] != "slider":
+            return props.get("value")
+        low, high, step = props["minimum"], props["maximum"], props["step"]
+        return min(high, low + step * which.randint(0, round((high - low) / step)))
 
 
 @dataclass
@@ -123,7 +137,7 @@ class Visitor:
         """One thing, timed and judged."""
         acts: dict[str, Callable[[], str]] = {
             "page": self.page,
-            "redraw": lambda: self.redraws.ask(self.http, self.which),
+            "redraw": lambda: self.redraws.ask(self.http, self.api.session_hash, self.which),
             "zip": self.zip,
             "function": self.function,
             "race": self.race,
@@ -173,17 +187,17 @@ class Visitor:
         return "" if mine == (layer, [seed]) else f"asked {layer}, {seed} and got {mine}"
 
 
-def load(address: str, clients: int, seconds: float) -> Tally:
-    """Let so many clients stay for so long; what they met."""
-    tally, redraws = Tally(), Redraws(address)
-    visitors = [Visitor(number, address, redraws, tally) for number in range(1, clients + 1)]
+def load(address: str, numbers: Iterable[int], seconds: float, tally: Tally) -> None:
+    """Let the clients of these numbers stay for so long; what they met is entered."""
+    redraws = Redraws(address)
+    visitors = [Visitor(number, address, redraws, tally) for number in numbers]
     until = time.monotonic() + seconds
     threads = [threading.Thread(target=one.stay, args=(until,)) for one in visitors]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return tally
+    time.sleep(LEFT)
 
 
 def warm(address: str) -> None:
@@ -195,9 +209,9 @@ def warm(address: str) -> None:
     assert not visitor.tally.wrong, visitor.tally.wrong
 
 
-def memory(pid: int) -> int:
-    """Bytes of the server's own process, not of the one that runs studies."""
-    return int(psutil.Process(pid).memory_info().rss)
+def memory(pid: int) -> float:
+    """MiB of the server's own process, not of the one that runs studies."""
+    return float(psutil.Process(pid).memory_info().rss / 2**20)
 
 
 def main() -> None:
@@ -205,27 +219,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--clients", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=300.0)
+    parser.add_argument("--periods", type=int, default=3)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--port", type=int, default=7879)
     chosen = parser.parse_args()
+    tally, held = Tally(), []
     with served(chosen.port, {"AQVIZ_PUBLIC": "1"}) as (address, pid):
         warm(address)
-        one = memory(pid)
-        load(address, chosen.clients, FILLED)
-        before = memory(pid)
-        tally = load(address, chosen.clients, chosen.seconds)
-        time.sleep(5)
-        after = memory(pid)
+        held.append(memory(pid))
+        for n, seconds in enumerate([FILLED, *[chosen.seconds] * chosen.periods]):
+            numbers = range(1 + n * chosen.clients, 1 + (n + 1) * chosen.clients)
+            load(address, numbers, seconds, tally if n else Tally())
+            held.append(memory(pid))
+    one, start, *after = held
     rows = list(tally.rows())
     found = {
         "clients": chosen.clients,
         "seconds": chosen.seconds,
+        "periods": chosen.periods,
         "rows": rows,
         "refused_as_busy": tally.busy,
         "wrong": tally.wrong,
-        "memory_one_visitor_mib": one / 2**20,
-        "memory_before_mib": before / 2**20,
-        "memory_after_mib": after / 2**20,
+        "memory_one_visitor_mib": one,
+        "memory_start_mib": start,
+        "memory_after_periods_mib": after,
         "machine": machine.describe(),
         "versions": machine.versions(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),

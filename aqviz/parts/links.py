@@ -27,6 +27,7 @@ window.aqvizAsked = location.search.slice(1);
   if (of("views") && of(named)) of("views").selected = of(named).id;
 }
 </script>"""
+KEPT = 64  # states of a view of recordings whose drawings are kept, for all visitors
 ASKED = "(asked, ...values) => [window.aqvizAsked, ...values]"
 RULE = """
   const here = new URL(location.href), link = new URL(location.href);

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import gradio as gr
@@ -70,14 +71,23 @@ def values(core: Core, view: StudyView, state: Any) -> list[Any]:
     config = view.config(state)
     job, document = find(core, config)
     running = job is not None and not job.state.ended
+    recorded = job is None and document is not None
     return [
         status(core, config, job, document),
         gr.update(visible=not running, value="Run" if document is None else "Run again"),
         cancellable(running),
         _seen(job, config),
         gr.update(active=running),
-        *view.show(state, document),
+        *(_of_recording(core.recorded, view, state) if recorded else view.show(state, document)),
     ]
+
+
+@lru_cache(maxsize=links.KEPT)
+def _of_recording(
+    recorded: Callable[[Any], Document | None], view: StudyView, state: Any
+) -> Sequence[Any]:
+    """The drawings of a recording: it does not change, so neither do they."""
+    return view.show(state, recorded(view.config(state)))
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,10 @@
 """Inside a weight: a layer opened group by group, its bytes, and a product by look-up."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import wraps
 from html import escape
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from aqviz import bundle, commands, inside, notebook, permalink, theme
 from aqviz.bundle import Bundles
@@ -22,7 +23,7 @@ from quantcore.ledger import plan
 from quantcore.weight import Scheme
 
 RECORDED = "Back to the recorded layer"
-KEPT = 64  # drawings of each kind that are kept: a step of Play changes only one
+KEPT = 256  # drawings of an example: a step of Play changes one of five, the same for everyone
 PYTHON = """from quantcore import results
 {run}  # its weights are kept
 weight = results.load_weight(results.weight_path(config.key(), {init!r}, seed={seed}))
@@ -64,6 +65,21 @@ class Inside:
         scheme = Scheme(given["codebooks"], given["bits"], given["group"])
         init = document["config"]["inits"][-1]
         return cls(init, row=0, group=0, scheme=str(scheme).replace(" ", ""), run=document["key"])
+
+
+def _once(draw: Callable[..., Any]) -> Callable[..., Any]:
+    """Draws the same of an example once, as long as that is at hand."""
+
+    @wraps(draw)
+    def drawn(example: Example, *which: Any) -> Any:
+        key = (draw, *which)
+        if key not in example.drawings:
+            if len(example.drawings) >= KEPT:
+                example.drawings.clear()
+            example.drawings[key] = draw(example, *which)
+        return example.drawings[key]
+
+    return drawn
 
 
 class Shown(NamedTuple):
@@ -181,31 +197,32 @@ def _check(example: Example, state: Inside) -> None:
             raise InputError(f"the {name} must be 0 to {count - 1} here, got {given}")
 
 
-@lru_cache(maxsize=KEPT)
+@_once
 def _map(example: Example, init: str, row: int, group: int) -> str:
     total = example.totals[init][row].item()
     return theme.to_json(draw_map(view_map(example.errors(init), init, total, row, group)), "map")
 
 
-@lru_cache(maxsize=KEPT)
+@_once
 def _group(example: Example, row: int, group: int) -> tuple[GroupView, str]:
     view = view_group(example.weight, example.blocks[group], example.versions, row, group)
     return view, theme.to_json(draw_group(view), f"{row} {group}")
 
 
-@lru_cache(maxsize=KEPT)
+@_once
 def _bytes(example: Example, scheme: str) -> str:
     chosen, model = Scheme.parse(scheme), example.model
     view = view_bytes(chosen, example.layer, model, plan(model, chosen))
     return theme.to_json(draw_bytes(view), "bytes")
 
 
-@lru_cache(maxsize=KEPT)
+@_once
 def _counts(example: Example, scheme: str) -> str:
     view = view_counts(Scheme.parse(scheme), example.layer.out, example.layer.columns)
     return theme.to_json(draw_counts(view), scheme)
 
 
+@_once
 def _tables(example: Example, init: str, row: int, step: int) -> str:
     weight = example.versions[init]
     view = view_tables(example.weight[row], example.inputs, weight, init, row, step)

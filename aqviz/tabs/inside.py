@@ -55,7 +55,7 @@ def draw_inside(core: Core) -> None:
             tables = figure_card("inside_tables", first.tables)
             counts = figure_card("inside_counts", first.counts)
             repeat = repeat_card("inside", first.command, first.python, first.files)
-    run = gr.Textbox(visible="hidden")
+    run = gr.Textbox("", visible="hidden")
     figures = [about, kept, mapped, group, bits, numbers, counted, tables, counts]
     outputs = [alert, *figures, repeat.command, repeat.python, repeat.files]
     controls = [*chosen, scheme, step, run]

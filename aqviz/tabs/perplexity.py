@@ -1,6 +1,7 @@
 """Perplexity's tab: which models and which text; it runs nothing."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 import gradio as gr
@@ -10,7 +11,7 @@ from aqviz.core import Core
 from aqviz.evaluations import ORIGINAL, PREFIX, Model
 from aqviz.figures import tokens
 from aqviz.parts.cards import figure_card, html, intro, plot, repeat_card
-from aqviz.parts.links import View, wire
+from aqviz.parts.links import KEPT, View, wire
 from aqviz.shown.perplexity import Perplexity, Shown, show, shown
 
 FIRST = Perplexity()
@@ -35,7 +36,8 @@ def draw_perplexity(core: Core) -> None:
     figures = [models, pairs, kl, tuning, read, bars]
     again = [repeat.command, repeat.python, repeat.files]
     outputs = [alert, about, verdicts, *figures, worst, replies, *again]
-    wire(View("perplexity", Perplexity, show), controls, outputs, repeat.link)
+    kept = lru_cache(maxsize=KEPT)(show)  # of recordings, which do not change
+    wire(View("perplexity", Perplexity, kept), controls, outputs, repeat.link)
 
 
 def choices(found: Iterable[dict[str, Model]]) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """rho's tab: recorded gaps, the rho of any layer, and what has the same on a small one."""
 
+from functools import lru_cache
 from typing import Any
 
 import gradio as gr
@@ -10,7 +11,7 @@ from aqviz.evidence import gaps
 from aqviz.parts.cards import figure_card, html, intro, repeat_card, sortable
 from aqviz.parts.choice import SEARCHES
 from aqviz.parts.events import QUIET
-from aqviz.parts.links import View, wire
+from aqviz.parts.links import KEPT, View, wire
 from aqviz.shown.rho import RhoState, picked_case, recorded, show
 from aqviz.shown.study import downloads
 
@@ -22,6 +23,7 @@ def draw_rho(core: Core) -> None:
     document, first = recorded(), RhoState()
     found = gaps(document)
 
+    @lru_cache(maxsize=KEPT)  # of a recording, which does not change
     def shown(state: RhoState) -> list[Any]:
         return [*show(state, found), downloads("rho", state, document)]
 

@@ -139,9 +139,7 @@ def test_cancel_keeps_what_there_is_and_resume_goes_on(visit):
     page = visit.open()
     set_number(page, "Seed", "7")
     run(page)
-    page.wait_for_function(
-        "document.querySelector('#headline').innerText.includes('greedy is at')"
-    )
+    page.wait_for_function("document.querySelector('#headline').innerText.includes('greedy is at')")
     page.get_by_role("button", name="Cancel", exact=True).click()
     state(page, "cancelled")
     assert "greedy was at" in page.inner_text("#headline")
@@ -202,9 +200,7 @@ def test_zoom_is_kept_while_the_run_goes_on(visit):
     page = visit.open()
     set_number(page, "Beam", "6")
     run(page)
-    page.wait_for_function(
-        "document.querySelector('#headline').innerText.includes('greedy ended')"
-    )
+    page.wait_for_function("document.querySelector('#headline').innerText.includes('greedy ended')")
     area = page.locator("#plot-trace .nsewdrag").first.bounding_box()
     middle = area["y"] + area["height"] / 2
     page.mouse.move(area["x"] + 0.2 * area["width"], middle)

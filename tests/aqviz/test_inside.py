@@ -8,6 +8,7 @@ import gradio as gr
 import models
 import pytest
 import torch
+from plotly import graph_objects as go
 
 from aqviz import commands, inside, permalink, text, theme
 from aqviz.figures import inside_bytes, inside_counts, inside_group, inside_map, inside_tables
@@ -573,6 +574,20 @@ def test_every_caption_has_its_three_parts(name):
     body = text.read(f"inside_{name}").body
     starts = [part.partition(".**")[0] for part in body.split("\n\n")]
     assert starts == ["**What it shows", "**How to read it", "**What to try"]
+
+
+def test_what_is_shown_is_drawn_once_and_kept_with_the_example_only(example, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(inside_view, "draw_counts", lambda view: drawn.append(view) or go.Figure())
+    state = Inside(**PLACE)
+    first = show(example, state)
+    assert show(example, state) == first
+    assert show(replace(example), state).counts == first.counts
+    assert len(drawn) == 2
+    monkeypatch.setattr(inside_view, "KEPT", 5)
+    for step in (0, 1):
+        show(example, replace(state, step=step))
+    assert len(example.drawings) <= 5
 
 
 # --- other comparisons than the recorded one ------------------------------------------------------

@@ -331,6 +331,30 @@ def test_a_run_ends_as_a_recording_would(core, monkeypatch):
     made.store.close()
 
 
+def test_a_recording_is_drawn_once_for_a_state_and_what_was_run_whenever_it_is_asked_for(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(grids, "layers", lambda blocks=4: {info.name: info for info in LAYERS})
+    fake = replace(engine(), run=lambda config, observe, previous=None: grids.survey(config))
+    made, calls = app.make_core(fake, tmp_path), []
+    view = study.StudyView(
+        "map", MapState, lambda state: state.survey, lambda *given: calls.append(given) or given
+    )
+    state, other = MapState(), MapState(colour="rho")
+    shown = [study.values(made, view, one)[-2:] for one in (state, other, state, other)]
+    document = made.recorded(state.survey)
+    assert shown == [[state, document], [other, document]] * 2
+    assert calls == [(state, document), (other, document)]
+    job = made.store.submit(state.survey)
+    while not made.store.get(job.id).state.ended:
+        pass
+    for _ in range(2):
+        *_, document = study.values(made, view, state)
+        assert document == made.store.get(job.id).document
+    assert len(calls) == 4
+    made.store.close()
+
+
 @pytest.mark.parametrize("name", studies.RECORDED)
 def test_the_command_of_a_recording_makes_the_same_survey(name, monkeypatch):
     seen = []
