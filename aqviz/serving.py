@@ -37,8 +37,8 @@ UNUSED = (  # what such paths begin with; no page and no function asks for them
     "/file",
     "/gradio_api/call/v2",  # a fault of the server where an argument's name is wrong
     "/gradio_api/proxy",
-    "/gradio_api/process_recording",  # leaves what it is sent in files that nobody removes
-    "/gradio_api/component_server",  # as that
+    "/gradio_api/process_recording",  # this and the next leave files of what they are sent
+    "/gradio_api/component_server",
     "/gradio_api/custom_component",
     "/gradio_api/stream",
     "/gradio_api/dev",
@@ -167,7 +167,7 @@ async def malformed(_request: Request, error: RequestValidationError) -> Respons
 def fetch_nothing() -> None:
     """Have Gradio fetch no file that a caller names by an address: anybody's, of any size."""
 
-    async def unfetched(_url: str) -> NoReturn:
+    async def unfetched(url: str) -> NoReturn:
         raise gr.Error(UNFETCHED, print_exception=False)
 
     processing_utils.async_ssrf_protected_get = unfetched  # type: ignore[assignment]
