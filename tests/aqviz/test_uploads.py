@@ -451,6 +451,9 @@ def test_the_page_takes_files_that_were_sent_and_no_others_of_this_machine(
     for more in ({"meta": meta}, {}):
         with pytest.raises(urllib.error.HTTPError, match="500"):
             take(file, **more)
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        take("http://1.1.1.1/mine.safetensors", meta=meta)
+    assert "none is fetched from an address" in refused.value.read().decode()
     assert not list(cache.rglob("upload-*"))
     sent = file.parent / "sent" / "mine.safetensors"
     sent.parent.mkdir(exist_ok=True)
