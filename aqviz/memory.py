@@ -1,7 +1,8 @@
 """Memory that the system gets back.
 
 glibc keeps what threads have freed in an arena for each of many threads, and a server has dozens:
-after an hour of visitors it would hold several hundred MiB that nobody uses.
+after an hour of visitors it would hold several hundred MiB that nobody uses. It also learns to take
+ever larger pieces from these arenas, which they leave in fragments.
 """
 
 import ctypes
@@ -9,14 +10,17 @@ import gc
 import sys
 from functools import cache
 
-M_ARENA_MAX = -8  # of malloc.h
+M_MMAP_THRESHOLD, M_ARENA_MAX = -3, -8  # of malloc.h
 ARENAS = 2
+LARGE = 256 * 1024  # bytes of a piece that the system gives and gets back by itself
 
 
 def few_arenas() -> None:
-    """Let all threads share a few arenas; to be called before there are threads."""
+    """Let all threads share a few arenas of small pieces; to be called before there are threads."""
     if sys.platform == "linux":
-        getattr(_libc(), "mallopt", _nothing)(M_ARENA_MAX, ARENAS)
+        choose = getattr(_libc(), "mallopt", _nothing)
+        choose(M_ARENA_MAX, ARENAS)
+        choose(M_MMAP_THRESHOLD, LARGE)
 
 
 @cache

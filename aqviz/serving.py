@@ -170,7 +170,7 @@ def fetch_nothing() -> None:
     async def unfetched(url: str) -> NoReturn:
         raise gr.Error(UNFETCHED, print_exception=False)
 
-    processing_utils.async_ssrf_protected_get = unfetched  # type: ignore[assignment]
+    processing_utils.async_ssrf_protected_get = unfetched
 
 
 def _bounded(receive: Receive, most: int, error: HTTPException) -> Receive:

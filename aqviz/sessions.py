@@ -5,9 +5,10 @@ closed ones too. It is for links that bring the values back, and ours are their 
 page it would be 1 MiB once opened, 4 once every view was redrawn, and 50 ms to describe.
 """
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -15,9 +16,10 @@ import gradio as gr
 from gradio.routes import App
 from gradio.state_holder import SessionState, StateHolder
 
-from aqviz.memory import settle
+from aqviz.memory import give_back, settle
 
-MOST = 1000  # pages, after which the one that was used longest ago is as if newly opened
+TIDY_EVERY = 30.0  # seconds
+MOST = 500  # pages, after which the one that was used longest ago is as if newly opened
 # Gradio's statistics of the last 10,000 events, made anew after each of them, for a page of its
 # own that is not served here
 STATISTICS = {"GRADIO_ANALYTICS_MAX_EVENTS": "1", "GRADIO_ANALYTICS_CACHE_FREQUENCY": str(10**9)}
@@ -52,7 +54,18 @@ async def lifespan(app: App) -> AsyncIterator[None]:
     app.state_holder = Sessions()  # type: ignore[no-untyped-call]
     app.state_holder.set_blocks(app.get_blocks())
     settle()
+    tidying = asyncio.create_task(_tidy())
     yield
+    tidying.cancel()
+    with suppress(asyncio.CancelledError):
+        await tidying
+
+
+async def _tidy() -> None:
+    """Give free memory back as long as the server runs, whatever its visitors do."""
+    while True:
+        await asyncio.sleep(TIDY_EVERY)
+        await asyncio.to_thread(give_back)
 
 
 def without_statistics() -> None:

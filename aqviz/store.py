@@ -27,7 +27,6 @@ import psutil
 from aqviz.engine import Document, Engine, unexpected
 from aqviz.jobs import Job, State
 from aqviz.limits import Limits
-from aqviz.memory import give_back
 from aqviz.retention import MIB, make_room
 from aqviz.waiting import Line
 from quantcore import files, machine, results
@@ -191,7 +190,6 @@ class JobStore:
             self._contexts[job.id].run(self._run, job)
             self._tidy()
             self._tidy_cache()
-            give_back()
 
     def _run(self, job: Job) -> None:
         try:
