@@ -1,6 +1,9 @@
 """What the server keeps of pages: little of each, and of so many."""
 
+import asyncio
 import gc
+import threading
+from types import SimpleNamespace
 
 import gradio as gr
 import httpx
@@ -9,8 +12,8 @@ from browsing import free_port
 from documents import engine
 from gradio_client import Client
 
-from aqviz import app, memory
-from aqviz.sessions import MOST, Sessions
+from aqviz import app, memory, sessions
+from aqviz.sessions import MOST, Sessions, lifespan
 
 
 @pytest.fixture
@@ -48,6 +51,18 @@ def test_of_more_pages_than_are_kept_the_one_used_longest_ago_is_as_if_newly_ope
     assert len(pages.session_data) == 2
     assert pages["a"] is first
     assert pages["b"] is not second
+
+
+def test_free_memory_is_given_back_again_and_again_as_long_as_the_server_runs(blocks, monkeypatch):
+    times = threading.Semaphore(0)
+    monkeypatch.setattr(sessions, "TIDY_EVERY", 0.001)
+    monkeypatch.setattr(sessions, "give_back", times.release)
+
+    async def run() -> list[bool]:
+        async with lifespan(SimpleNamespace(get_blocks=lambda: blocks)):
+            return [await asyncio.to_thread(times.acquire, timeout=5) for _ in range(3)]
+
+    assert all(asyncio.run(run()))
 
 
 @pytest.fixture(scope="module")
