@@ -11,6 +11,11 @@ from quantcore.errors import QuantcoreError
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
+# While controls and what they offer change together, one event may bring the old value and find the
+# new list: Gradio would refuse it with an error, a view does so in a sentence that the next event
+# replaces.
+AS_SENT: dict[str, Any] = QUIET | {"preprocess": False}
+
 
 def guarded(make: Callable[[], list[Any]], count: int, at: int = 0) -> list[Any]:
     """What is made; where it is refused, `count` values that change nothing but the alert `at`."""

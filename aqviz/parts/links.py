@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 import gradio as gr
 
 from aqviz import permalink
-from aqviz.parts.events import QUIET, enclosing_tab, guarded, opening
+from aqviz.parts.events import AS_SENT, QUIET, enclosing_tab, guarded, opening
 
 HEAD = """<script>
 window.aqvizAsked = location.search.slice(1);
@@ -127,7 +127,8 @@ def wire(
     wiring = Wiring(view, len(controls), len(outputs))
     inputs, every = list(controls), [*outputs, query]
     changes = [control.change for control in controls]
-    changed = gr.on(changes, wiring.redraw, inputs, every, trigger_mode="always_last", **QUIET)
+    sent = QUIET if view.settings is values_of else AS_SENT  # with which lists and limits change
+    changed = gr.on(changes, wiring.redraw, inputs, every, trigger_mode="always_last", **sent)
     if link is not None:
         given = [gr.Textbox(visible="hidden"), *inputs]
         opened = opening()(wiring.opened, given, [*inputs, *every], js=ASKED, **QUIET)

@@ -15,17 +15,13 @@ from aqviz.parts.board import Board, board_values, draw_board, wire_board
 from aqviz.parts.cards import intro
 from aqviz.parts.choice import offered
 from aqviz.parts.controls import Controls, draw_controls
-from aqviz.parts.events import QUIET, opening
+from aqviz.parts.events import AS_SENT, QUIET, opening
 from aqviz.parts.links import ASKED, asked_of, keep_address
 from aqviz.parts.own_layer import wire_upload
 from aqviz.parts.pins import draw_pinned
 from aqviz.shown.form import OWN, Form, blocks_of, projections_of
 from aqviz.shown.race import check, first_facts, show_recording, visit
 from quantcore.search import SearchConfig
-
-# While block and layer change together, one event may bring the old layer and find the new list:
-# Gradio would refuse it with an error, the form does so in a sentence that the next event replaces.
-AS_SENT: dict[str, Any] = QUIET | {"preprocess": False}
 
 
 def draw_race(core: Core) -> None:

@@ -1,9 +1,11 @@
 """The Inside tab in a real Chromium: links, clicks, the keyboard, Play, a phone."""
 
+from dataclasses import replace
+
 import pytest
 from documents import document, engine
 
-from aqviz import app, recordings
+from aqviz import app, inside, recordings
 from aqviz.tabs.inside import draw_inside
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
@@ -65,6 +67,30 @@ def test_a_link_opens_the_group_it_names(visit):
     said = "row=5&group=7&scheme=2x6g8&step=12"  # once every control has told of its change
     box = "document.querySelector('#inside-link :is(input, textarea)')"
     page.wait_for_function(f"{box}.value.includes('{said}')")
+
+
+def test_a_link_opens_what_was_run_and_the_controls_offer_that(visit, tmp_path, monkeypatch):
+    monkeypatch.setenv("QUANTCORE_CACHE", str(tmp_path))
+    recorded, key = inside.read(), "0123456789abcdef"
+    other = replace(
+        recorded,
+        weight=recorded.weight[:5],
+        versions={"oa-em-adam": recorded.versions["oa-em"]},
+        totals={"oa-em-adam": recorded.totals["oa-em"][:5]},
+        facts=recorded.facts | {"inits": ["oa-em-adam"]},
+    )
+    inside.write(other, inside.place(key))
+    page = visit(f"init=oa-em-adam&row=3&group=9&run={key}")
+    wait_told(page, "inside_group", "Row 3, group 9")
+    assert page.locator("#inside-init label").all_inner_texts() == ["OA-EM (Adam)"]
+    assert page.locator("#inside-row input[type=range]").get_attribute("max") == "4"
+    page.locator("#inside-row input[type=number]").fill("4")
+    page.locator("#inside-row input[type=number]").press("Tab")
+    wait_told(page, "inside_group", "Row 4, group 9")
+    page.wait_for_function("location.search.includes('row=4&group=9')")
+    assert page.inner_text("#inside-alert") == ""
+    page.get_by_role("link", name="Back to the recorded layer").click()
+    wait_told(page, "inside_group", "Row 74, group 28")
 
 
 def test_a_click_on_the_map_opens_the_group_and_the_address_says_so(visit):
