@@ -72,10 +72,11 @@ def test_a_link_opens_the_group_it_names(visit):
 def test_a_link_opens_what_was_run_and_the_controls_offer_that(visit, tmp_path, monkeypatch):
     monkeypatch.setenv("QUANTCORE_CACHE", str(tmp_path))
     recorded, key = inside.read(), "0123456789abcdef"
+    weight = recorded.versions["oa-em"]
     other = replace(
         recorded,
         weight=recorded.weight[:5],
-        versions={"oa-em-adam": recorded.versions["oa-em"]},
+        versions={"oa-em-adam": replace(weight, codes=weight.codes[:5], scales=weight.scales[:5])},
         totals={"oa-em-adam": recorded.totals["oa-em"][:5]},
         facts=recorded.facts | {"inits": ["oa-em-adam"]},
     )
