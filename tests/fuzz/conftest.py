@@ -65,15 +65,13 @@ def core(cache, tmp_path_factory):
 def opened(core):
     """The handler that opens each view's link, and what its controls say at first."""
     from aqviz import app
-    from aqviz.parts.links import Wiring
+    from aqviz.parts.links import Wiring, values_of
 
     found = {}
     for function in app.build(core).fns.values():
         wiring = getattr(function.fn, "__self__", None)
         if isinstance(wiring, Wiring) and function.fn.__name__ == "opened":
-            state = wiring.kind()
-            values = [getattr(state, name) for name in wiring.kind.__dataclass_fields__]
-            found[wiring.view] = function.fn, values
+            found[wiring.view.name] = function.fn, values_of(wiring.view.kind())
     return found
 
 
