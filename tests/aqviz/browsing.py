@@ -1,8 +1,11 @@
 """What every browser test does: serve a core in this process, open pages that must stay clean."""
 
+import asyncio
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
 from aqviz import app
 
@@ -23,6 +26,12 @@ def hosted(core) -> Iterator[str]:
     )
     yield url.rstrip("/")
     demo.close()
+
+
+def completed(coroutine) -> Any:
+    """What a coroutine gives, in a thread of its own: a browser's driver leaves a loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 def free_port() -> int:

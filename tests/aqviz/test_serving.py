@@ -1,9 +1,9 @@
-import asyncio
 import os
 import time
 
 import gradio as gr
 import pytest
+from browsing import completed
 from gradio import processing_utils
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -143,4 +143,4 @@ def test_what_the_page_does_not_use_is_not_there(served, path):
 def test_no_file_is_fetched_from_an_address(address, tmp_path):
     fetch_nothing()
     with pytest.raises(gr.Error, match="none is fetched from an address"):
-        asyncio.run(processing_utils.async_ssrf_protected_download(address, str(tmp_path)))
+        completed(processing_utils.async_ssrf_protected_download(address, str(tmp_path)))

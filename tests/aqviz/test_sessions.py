@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import gradio as gr
 import httpx
 import pytest
-from browsing import free_port
+from browsing import completed, free_port
 from documents import engine
 from gradio_client import Client
 
@@ -62,7 +62,7 @@ def test_free_memory_is_given_back_again_and_again_as_long_as_the_server_runs(bl
         async with lifespan(SimpleNamespace(get_blocks=lambda: blocks)):
             return [await asyncio.to_thread(times.acquire, timeout=5) for _ in range(3)]
 
-    assert all(asyncio.run(run()))
+    assert all(completed(run()))
 
 
 @pytest.fixture(scope="module")
