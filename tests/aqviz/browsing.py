@@ -29,7 +29,7 @@ def hosted(core) -> Iterator[str]:
 
 
 def completed(coroutine) -> Any:
-    """What a coroutine gives, in a thread of its own: a browser's driver leaves a loop in this one."""
+    """What a coroutine gives, in a thread of its own: a browser leaves a loop in this one."""
     with ThreadPoolExecutor(1) as pool:
         return pool.submit(asyncio.run, coroutine).result()
 
