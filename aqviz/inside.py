@@ -58,7 +58,7 @@ class Example:
         inputs: What one token gives the layer; of a file, where none are known, drawn ones.
         versions: The rows' codes, codebooks and scales by initialiser.
         totals: Each row's whole error d H d^T by initialiser, what groups do together included.
-        facts: Where all of it is from (`_facts`).
+        facts: Where all of it is from (`take`).
     """
 
     weight: Float[Tensor, "rows columns"]

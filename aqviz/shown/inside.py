@@ -61,10 +61,9 @@ class Inside:
     @classmethod
     def first_of(cls, document: Document) -> "Inside":
         """The first group of a finished comparison."""
-        given = document["config"]["scheme"]
-        scheme = Scheme(given["codebooks"], given["bits"], given["group"])
-        init = document["config"]["inits"][-1]
-        return cls(init, row=0, group=0, scheme=str(scheme).replace(" ", ""), run=document["key"])
+        config = experiment_of(document["config"])
+        scheme = permalink.scheme_name(config.scheme)
+        return cls(config.inits[-1], row=0, group=0, scheme=scheme, run=document["key"])
 
 
 def _once(draw: Callable[..., Any]) -> Callable[..., Any]:
@@ -137,7 +136,7 @@ def bundles(core: Core, state: Inside) -> Bundles:
     shown, row, group = show(example, state), state.row, state.group
     names = ("map", "group", "bytes", "tables", "counts")
     drawn = bundle.drawn({f"inside_{name}": getattr(shown, name) for name in names})
-    view = view_group(example.weight, example.blocks[group], example.versions, row, group)
+    view, _ = _group(example, row, group)
     return {
         "": bundle.Bundle(
             told=view.alt,
