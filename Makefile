@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2  # of the suite; each may take 2 GB, and starts servers, browsers and threads of its own
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: run test check fuzz bench soak record clean
+.PHONY: run test check fuzz bench soak record vendor clean
 
 run: .venv/app.stamp  ## the app on http://127.0.0.1:7860
 	$(BIN)/aqviz
@@ -44,6 +44,14 @@ record: .venv/app.stamp  ## run the recorded experiments again and write them to
 .venv/dev.stamp: .venv/app.stamp
 	$(PIP) -e ".[dev]"
 	touch $@
+
+vendor:  ## plotly.js as the pages load it, built anew
+	folder=$$(mktemp -d) && cp aqviz/vendor/plotly.entry.js $$folder/entry.js && cd $$folder && \
+	npm install --no-audit --no-fund plotly.js@4.1.1 esbuild@0.28.2 && \
+	npx esbuild entry.js --bundle --minify --format=iife --global-name=Plotly --define:global=window \
+	  --target=es2022 --banner:js="/* plotly.js v4.1.1, Copyright 2012-2026, Plotly, Inc., MIT license */" \
+	  --outfile=plotly.min.js && cp plotly.min.js node_modules/plotly.js/LICENSE $(CURDIR)/aqviz/vendor/
+	mv aqviz/vendor/LICENSE aqviz/vendor/plotly.LICENSE
 
 clean:
 	rm -rf .venv bench*.json fuzz.json

@@ -20,15 +20,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from aqviz import metrics, plot_host, recordings
+from aqviz import metrics, recordings
 from aqviz.api import Api
 from aqviz.bundle import AbsentError
 from aqviz.core import Core
 from aqviz.engine import Document, Engine
+from aqviz.first_paint import FirstPaint
 from aqviz.gate import limited
 from aqviz.limits import Limits
 from aqviz.memory import few_arenas
-from aqviz.parts.links import HEAD
 from aqviz.plot_host import script_route
 from aqviz.serving import UPLOAD_SECONDS, Serving, fetch_nothing, malformed
 from aqviz.sessions import MOST, lifespan, without_statistics
@@ -196,7 +196,6 @@ def serve(demo: gr.Blocks, core: Core, **launch: Any) -> Any:
     return demo.launch(
         theme=THEME,
         css_paths=[HERE / "app.css", *sorted((HERE / "styles").glob("*.css"))],
-        head=HEAD + plot_host.HEAD,
         footer_links=["settings"],
         run_history=False,
         enable_monitoring=False,
@@ -208,7 +207,8 @@ def serve(demo: gr.Blocks, core: Core, **launch: Any) -> Any:
             "lifespan": lifespan,
             "routes": [script_route(), results_route(core), zip_route(core)],
             "middleware": [
-                Middleware(Serving, public=core.limits.public, largest=core.uploads.largest)
+                Middleware(Serving, public=core.limits.public, largest=core.uploads.largest),
+                Middleware(FirstPaint, theme=lambda: demo.theme_hash),
             ],
             "exception_handlers": {RequestValidationError: malformed},
         },

@@ -16,7 +16,6 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from html import escape
-from importlib.resources import files
 from typing import Any
 
 import pandas as pd
@@ -25,11 +24,11 @@ import plotly.io
 
 from aqviz import commands, metrics, notebook, recordings, text
 from aqviz.engine import kind_of
+from aqviz.vendor import PLOTLY
 from quantcore.errors import QuantcoreError
 from quantcore.results import Document
 
 FIXED = (2026, 1, 1, 0, 0, 0)  # when every file was made
-SCRIPT = "plotly.min.js"
 NOTHING = "there is nothing to download of this view yet; what it shows must be run first"
 Figures = Mapping[str, go.Figure]
 Files = dict[str, str | bytes]
@@ -71,8 +70,8 @@ class Bundle:
             made["trace.json"] = _json(self.document)
         if self.notebook is not None:
             made["notebook.ipynb"] = _json(self.notebook)
-        script = (files("plotly") / "package_data" / SCRIPT).read_text(encoding="utf-8")
-        return {**made, **self.more, "figures.html": _page(self.figures), SCRIPT: script}
+        script = PLOTLY.read_text(encoding="utf-8")
+        return {**made, **self.more, "figures.html": _page(self.figures), PLOTLY.name: script}
 
     def _readme(self, query: str) -> str:
         parts = [self.told, f"The view in aqviz:\n\n    ?{query}"]
@@ -157,7 +156,7 @@ def _page(figures: Figures) -> str:
         parts.append(f"<h2>{escape(title)}</h2>\n{body}\n<p>{escape(told)}</p>")
     return (
         '<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>aqviz</title>\n'
-        f'<script src="{SCRIPT}"></script>\n'
+        f'<script src="{PLOTLY.name}"></script>\n'
         "<style>body{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem}"
         "</style>\n" + "\n".join(parts) + "\n</html>\n"
     )

@@ -217,8 +217,7 @@ function inTurn() {
 
 watch("value", draw);
 if (props.value) say(JSON.parse(props.value).layout.meta);
-if (window.Plotly) inTurn();
-else document.getElementById("plotly").addEventListener("load", inTurn);
+inTurn();
 const page = new MutationObserver(() => (gd.isConnected ? draw() : page.disconnect()));
 page.observe(document.body, { attributes: true, attributeFilter: ["class"] });
 let width = gd.clientWidth; // a figure drawn while its tab was hidden has none

@@ -9,7 +9,7 @@ import gradio as gr
 from aqviz import permalink, text
 from aqviz.core import Core
 from aqviz.jobs import Job
-from aqviz.parts.cards import Repeat, figure_card, html, repeat_card
+from aqviz.parts.cards import Repeat, figure_card, html, prose, repeat_card
 from aqviz.parts.controls import Controls
 from aqviz.parts.events import QUIET, guarded
 from aqviz.parts.running import cancellable, draw_cancel, draw_timer, stopping
@@ -78,7 +78,7 @@ def draw_board(first: Shown, query: str) -> Board:
     repeat = repeat_card("race", first.command, first.python, first.files)
     words = text.read("glossary")
     with gr.Accordion(words.title, open=False, elem_classes="card glossary"):
-        gr.Markdown(words.body)
+        prose(words.body)
     return Board(
         shown=[
             *[status, headline, trace, results, ends, perplexity, usage, spread],

@@ -25,6 +25,11 @@ def html(value: str, elem_id: str | None = None, **more: Any) -> gr.HTML:
     return gr.HTML(value, elem_id=elem_id, apply_default_css=False, **more)
 
 
+def prose(markdown: str, classes: str = "") -> gr.HTML:
+    """Our own words, of `text`."""
+    return html(f'<div class="prose">{text.rendered(markdown)}</div>', elem_classes=classes)
+
+
 def plot(figure: str, name: str) -> gr.HTML:
     """A component whose value is a figure's JSON, under the id "plot-" + name.
 
@@ -45,7 +50,7 @@ def figure_card(name: str, value: str) -> gr.HTML:
     with gr.Column(elem_classes="card figure", min_width=300):
         html(f"<h2>{words.title}</h2>")
         view = plot(value, name)
-        gr.Markdown(words.body, elem_classes="caption")
+        prose(words.body, "caption")
     return view
 
 
@@ -53,7 +58,7 @@ def intro(name: str) -> None:
     """A view's title and what it is about, the words of that name."""
     words = text.read(name)
     html(f"<h2>{words.title}</h2>")
-    gr.Markdown(words.body, elem_classes="lead")
+    prose(words.body, "lead")
 
 
 def sortable(value: str, elem_id: str) -> gr.HTML:

@@ -30,7 +30,7 @@ def guarded(make: Callable[[], list[Any]], count: int, at: int = 0) -> list[Any]
 def opening() -> Any:
     """The event with which the view that is being laid out comes to be seen.
 
-    The first view's is the page's load, any other's the selection of its tab, which `links.HEAD`
+    The first view's is the page's load, any other's the selection of its tab, which `links.SCRIPT`
     makes for the view that the address names: ten views that load with the page take it seconds.
     """
     tab = enclosing_tab()

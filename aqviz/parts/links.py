@@ -4,7 +4,7 @@
 dataclass's fields, and one plain function turns a state into what is shown.
 
 What the address asked for is kept in the page as `window.aqvizAsked` before anything changes it
-(`HEAD`), until the view that it names has been shown: by then no answer to the opening is on its
+(`SCRIPT`), until the view that it names has been shown: by then no answer to the opening is on its
 way that could undo what the visitor does.
 """
 
@@ -18,7 +18,7 @@ import gradio as gr
 from aqviz import permalink
 from aqviz.parts.events import AS_SENT, QUIET, enclosing_tab, guarded, opening
 
-HEAD = """<script>
+SCRIPT = """
 window.aqvizAsked = location.search.slice(1);
 {
   const named = `view-${new URLSearchParams(window.aqvizAsked).get("view")}`;
@@ -26,7 +26,7 @@ window.aqvizAsked = location.search.slice(1);
   const of = (id) => (parts.find((part) => part.props.elem_id === id) || {}).props;
   if (of("views") && of(named)) of("views").selected = of(named).id;
 }
-</script>"""
+"""
 KEPT = 64  # states of a view of recordings whose drawings are kept, for all visitors
 ASKED = "(asked, ...values) => [window.aqvizAsked, ...values]"
 RULE = """

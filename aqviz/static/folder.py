@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
-from aqviz import bundle, plot_host, text
+from aqviz import bundle, text
 from aqviz.core import Core
 from aqviz.engine import Engine
 from aqviz.recordings import FIRST
@@ -27,6 +27,7 @@ from aqviz.static.pages import UNZIPPED, Page, pages
 from aqviz.static.parts import View
 from aqviz.static.views import views
 from aqviz.store import JobStore
+from aqviz.vendor import PLOTLY
 from quantcore.errors import InputError
 
 LIST = "aqviz-static.json"
@@ -138,7 +139,7 @@ def _files(core: Core) -> Iterator[tuple[str, str | bytes]]:
     yield "aqviz.css", "\n".join(path.read_text(encoding="utf-8") for path in STYLES)
     yield "look.js", _script(HERE / "look.js")
     yield "draw.js", _script(HERE / "draw.js")
-    yield "plotly.min.js", plot_host.SCRIPT.read_bytes()
+    yield PLOTLY.name, PLOTLY.read_bytes()
 
 
 def _told(core: Core, every: tuple[View, ...]) -> Mapping[str, tuple[str, str]]:

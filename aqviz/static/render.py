@@ -7,12 +7,9 @@ what Gradio brings there.
 import json
 import re
 from collections.abc import Iterable, Mapping
-from functools import cache
 from html import escape
 from string import Template
 from typing import Any
-
-from markdown_it import MarkdownIt
 
 from aqviz import text
 from aqviz.shown.tables import table
@@ -95,11 +92,9 @@ def front(told: Mapping[str, tuple[str, str]]) -> str:
     return _whole(title=words.title, heading=words.title, lead=words.body, body=body, view="")
 
 
-@cache
 def rendered(markdown: str) -> str:
     """Our own words as HTML; their links to views lead to the views' pages."""
-    made: str = MarkdownIt("commonmark").render(markdown)
-    return HERE.sub(r'href="\1.html"', made)
+    return HERE.sub(r'href="\1.html"', text.rendered(markdown))
 
 
 def _whole(title: str, heading: str, lead: str, body: str, view: str) -> str:

@@ -7,6 +7,7 @@ import gradio as gr
 from aqviz.core import Core
 from aqviz.engine import Document
 from aqviz.figures.plane import CODES
+from aqviz.parts import study
 from aqviz.parts.cards import figure_card, html, intro, repeat_card
 from aqviz.parts.choice import INITS, SEARCHES, draw_choice, offer_layers
 from aqviz.parts.study import StudyView, draw_runner, wire_study
@@ -16,19 +17,6 @@ from aqviz.shown.basins import TEXTS, VIEW, Basins, files, show_landscape, show_
 def draw_basins(core: Core) -> None:
     """The whole tab."""
     first = Basins()
-    (ground, between, *_), (ends,) = show_landscape(first, None), show_starts(first, None)
-    intro(VIEW)
-    with gr.Row(elem_classes="page", equal_height=False):
-        with gr.Column(elem_classes="controls card", min_width=300):
-            controls = _controls(core, first)
-        with gr.Column(elem_classes="board", min_width=300):
-            runner = draw_runner(VIEW)
-            plane, line = figure_card("plane", ground), figure_card("line", between)
-            html("<h2>Many starts</h2>", "many")
-            many = draw_runner("starts")
-            starts = figure_card("starts", ends)
-            repeat = repeat_card(VIEW, "", "", files(core, first))
-    inputs = list(controls.values())
 
     def two(state: Basins, document: Document | None) -> list[Any]:
         return [*show_landscape(state, document), files(core, state)]
@@ -36,11 +24,25 @@ def draw_basins(core: Core) -> None:
     def all_of_them(state: Basins, document: Document | None) -> list[Any]:
         return [*show_starts(state, document), files(core, state)]
 
+    pair = StudyView(VIEW, Basins, lambda state: state.landscape, two)
+    crowd = StudyView(VIEW, Basins, lambda state: state.many, all_of_them)
+    status, _, _, _, _, ground, between, *again = study.values(core, pair, first)
+    told, _, _, _, _, ends, _ = study.values(core, crowd, first)
+    intro(VIEW)
+    with gr.Row(elem_classes="page", equal_height=False):
+        with gr.Column(elem_classes="controls card", min_width=300):
+            controls = _controls(core, first)
+        with gr.Column(elem_classes="board", min_width=300):
+            runner = draw_runner(VIEW, status=status)
+            plane, line = figure_card("plane", ground), figure_card("line", between)
+            html("<h2>Many starts</h2>", "many")
+            many = draw_runner("starts", status=told)
+            starts = figure_card("starts", ends)
+            repeat = repeat_card(VIEW, *again)
+    inputs = list(controls.values())
     drawn = [plane, line, repeat.command, repeat.python, repeat.files]
-    view = StudyView(VIEW, Basins, lambda state: state.landscape, two)
-    wire_study(core, view, inputs, runner, drawn, repeat.link)
-    view = StudyView(VIEW, Basins, lambda state: state.many, all_of_them)
-    wire_study(core, view, inputs, many, [starts, repeat.files], None)
+    wire_study(core, pair, inputs, runner, drawn, repeat.link)
+    wire_study(core, crowd, inputs, many, [starts, repeat.files], None)
     offer_layers(core, controls["model"], controls["layer"])
 
 

@@ -8,7 +8,7 @@ import gradio as gr
 from aqviz import inside, text, theme
 from aqviz.core import Core
 from aqviz.inside import Example
-from aqviz.parts.cards import figure_card, html, intro, repeat_card
+from aqviz.parts.cards import figure_card, html, intro, prose, repeat_card
 from aqviz.parts.events import QUIET
 from aqviz.parts.links import View, wire
 from aqviz.shown.inside import Inside, Shown, show
@@ -29,7 +29,7 @@ def draw_inside(core: Core) -> None:
     example = inside.read()
     intro("inside")
     if example is None:
-        gr.Markdown(MISSING)
+        prose(MISSING)
         return
     first = show(example, FIRST)
     with gr.Row(elem_classes="page", equal_height=False):
@@ -44,7 +44,7 @@ def draw_inside(core: Core) -> None:
             with gr.Column(elem_classes="card"):
                 title, body = text.read("inside_numbers")
                 html(f"<h2>{title}</h2>")
-                gr.Markdown(body, elem_classes="caption")
+                prose(body, "caption")
                 bits = html(first.bits)
                 numbers = html(first.numbers, "inside-numbers", js_on_load=KEYS)
             with gr.Row(elem_classes="card dial"):

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from aqviz.core import Core
-from aqviz.parts.cards import copied, html, plot
+from aqviz.parts.cards import copied, html, plot, prose
 from aqviz.parts.events import QUIET
 from aqviz.parts.links import View, wire
 from aqviz.shown.learn import DIALS, LESSONS, WORDS, Choice, Dial, Learn, drawing
@@ -81,7 +81,7 @@ def _draw_lesson(number: int, state: Learn) -> tuple[gr.Column, gr.HTML, dict[st
                 for name, dial in LESSONS[number].dials.items()
             }
         view = plot(drawing(state) if shown else "", f"lesson-{number}")
-        gr.Markdown(words.body, elem_classes="words")
+        prose(words.body, "words")
     return column, view, boxes
 
 

@@ -10,7 +10,7 @@ from aqviz import evaluations, text
 from aqviz.core import Core
 from aqviz.evaluations import ORIGINAL, PREFIX, Model
 from aqviz.figures import tokens
-from aqviz.parts.cards import figure_card, html, intro, plot, repeat_card
+from aqviz.parts.cards import figure_card, html, intro, plot, prose, repeat_card
 from aqviz.parts.links import KEPT, View, wire
 from aqviz.shown.perplexity import Perplexity, Shown, show, shown
 
@@ -84,7 +84,7 @@ def _draw_text(first: Shown) -> tuple[gr.HTML, gr.HTML]:
         html(f"<h2>{words.title}</h2>")
         read = html(first.text, "perplexity-text")
         bars = plot(first.tokens, "tokens")
-        gr.Markdown(words.body, elem_classes="caption")
+        prose(words.body, "caption")
     return read, bars
 
 
