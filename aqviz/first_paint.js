@@ -75,7 +75,7 @@ function paint() {
   const tab = find(views, `view-${view}`);
   if (!tab || ![...asked.keys()].every((name) => AS_AT_FIRST.includes(name))) return;
   document.body.classList.toggle("dark", dark());
-  const page = made("div", "gradio-container");
+  const page = made("main", "gradio-container");
   const style = document.createElement("style");
   style.textContent = window.gradio_config.css;
   const first = made("div", "");

@@ -36,6 +36,7 @@ BODY = f"""<script src="{plot_host.SCRIPT_URL}"></script>
 def head(theme: str) -> str:
     """What the head begins with, for a theme of that hash, by which Gradio asks for its style."""
     return f"""
+<title>aqviz</title>
 <link rel="preload" as="script" href="{plot_host.SCRIPT_URL}">
 <link rel="stylesheet" href="./theme.css?v={theme}">
 <style>

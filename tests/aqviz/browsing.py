@@ -72,6 +72,7 @@ class Browser:
         page.goto(f"{self.address}/{query}")
         if settled:
             page.wait_for_function("window.aqvizAsked === ''")
+            page.wait_for_function("!document.getElementById('first-paint')")
         return page
 
     def close(self) -> None:

@@ -1,0 +1,78 @@
+"""What is there before Gradio starts, over the real recordings: the same as afterwards."""
+
+import re
+
+import pytest
+from documents import engine
+from test_every_view_browser import violations
+
+from aqviz import app
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+GRADIO = re.compile(r"/assets/index-[^/]*\.js")
+TOLD = "[...document.querySelectorAll('.plot')].find(one => one.offsetParent)?.dataset.drawn"
+GONE = "!document.getElementById('first-paint')"
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    from browsing import hosted
+
+    core = app.make_core(engine(), tmp_path_factory.mktemp("jobs"))
+    with hosted(core) as served:
+        yield served
+    core.store.close()
+
+
+@pytest.fixture
+def held():
+    """Requests for Gradio's script that were not answered yet."""
+    return []
+
+
+@pytest.fixture
+def page(chromium, held):
+    """A page on which Gradio starts no sooner than the test lets it."""
+    context = chromium.new_context(viewport={"width": 1440, "height": 1000})
+    made = context.new_page()
+    made.route(GRADIO, lambda route: held.append(route))  # noqa: PLW0108 - not of a builtin
+    yield made
+    context.close()
+
+
+@pytest.mark.parametrize("view", app.TABS)
+def test_a_view_is_there_before_gradio_and_looks_as_it_will(address, view, page, held):
+    page.goto(f"{address}/?v=1&view={view}", wait_until="commit")
+    page.wait_for_selector("#first-paint .plot[data-drawn]", state="attached")
+    title, told = page.text_content("#first-paint h2"), page.evaluate(TOLD)
+    assert page.inner_text("#first-paint .selected") == app.TABS[view][0]
+    assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
+    assert violations(page) == []
+    held.pop().continue_()
+    page.wait_for_function(GONE)
+    assert page.text_content(f"#view-{view} h2") == title
+    assert page.evaluate(TOLD) == told
+    assert told
+
+
+def test_its_colours_are_those_that_were_chosen(address, page):
+    for theme in ("dark", "light"):
+        page.goto(f"{address}/?v=1&view=race&__theme={theme}", wait_until="commit")
+        page.wait_for_selector("#first-paint .plot[data-drawn]", state="attached")
+        assert page.evaluate("document.body.classList.contains('dark')") == (theme == "dark")
+
+
+def test_what_only_the_server_knows_waits_for_it(address, page):
+    for query in ("?v=1&view=race&job=none", "?v=1&view=map&colour=kurtosis", "?view=nothing"):
+        page.goto(f"{address}/{query}", wait_until="commit")
+        page.wait_for_function("Boolean(window.aqvizPlot)")
+        assert page.evaluate(GONE)
+
+
+def test_one_tab_leads_to_another(address, page):
+    page.goto(f"{address}/", wait_until="commit")
+    page.click("#first-paint .views a:text-is('Basins')")
+    page.wait_for_function("new URLSearchParams(location.search).get('view') === 'basins'")
+    page.wait_for_selector("#first-paint .plot[data-drawn]", state="attached")
+    assert page.inner_text("#first-paint .selected") == "Basins"
