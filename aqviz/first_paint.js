@@ -36,7 +36,9 @@ function link(node) {
 
 function box(type, { label, value }) {
   const element = made("div", `coming ${type}`, "<span></span><i></i>");
-  element.firstChild.textContent = type === "button" ? value : label || "";
+  const [over, within] = element.children;
+  if (type === "button") within.textContent = value;
+  else over.textContent = label || "";
   return element;
 }
 

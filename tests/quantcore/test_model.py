@@ -280,9 +280,9 @@ def test_a_killed_process_goes_on_to_the_same_bits(settings, tmp_path):
         before = len(list(parts.rglob("*.safetensors")))
         while process.poll() is None and len(list(parts.rglob("*.safetensors*"))) <= before:
             time.sleep(0.002)  # until it writes
-        time.sleep(rng.random() * 0.3)
+        time.sleep(rng.random() * 0.1)
         process.send_signal(signal.SIGKILL)
         killed += process.wait() == -signal.SIGKILL
-    assert killed == 3
+    assert killed >= 2  # the last one may find nothing left to do
     subprocess.run([*command, tmp_path / "parts"], check=True, env=environment)
     assert digests(tmp_path / "parts") == digests(tmp_path / "whole")
