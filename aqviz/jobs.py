@@ -51,6 +51,7 @@ class Job:
         document: The result so far.
         error: One sentence, where it failed.
         version: Rises with every change.
+        grown: The version with which its document or state last changed, not only its progress.
         created: ISO time of the first submission.
         owner: Process id and start time of the program that runs it.
         seconds: Expected of the whole run, where that was estimated.
@@ -65,6 +66,7 @@ class Job:
     document: Document | None = None
     error: str | None = None
     version: int = 0
+    grown: int = 0
     created: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     owner: tuple[int, float] = (0, 0.0)
     seconds: float | None = None

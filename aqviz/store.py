@@ -228,7 +228,9 @@ class JobStore:
 
     def _keep(self, job: Job, *, soon: bool = False) -> Job:
         """Make this snapshot the current one; `soon` leaves its file for the next change."""
-        job = replace(job, version=job.version + 1)
+        before, version = self._jobs.get(job.id), job.version + 1
+        same = before and (before.state, before.document) == (job.state, job.document)
+        job = replace(job, version=version, grown=job.grown if same else version)
         if not soon:
             job = replace(job, kept=self._write(job))
         self._jobs[job.id] = _light(job)

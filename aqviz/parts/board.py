@@ -12,7 +12,14 @@ from aqviz.jobs import Job
 from aqviz.parts.cards import Repeat, figure_card, html, prose, repeat_card
 from aqviz.parts.controls import Controls
 from aqviz.parts.events import QUIET, guarded
-from aqviz.parts.running import cancellable, draw_cancel, draw_timer, stopping
+from aqviz.parts.running import (
+    cancellable,
+    draw_cancel,
+    draw_timer,
+    mark,
+    only_moved,
+    stopping,
+)
 from aqviz.parts.visitors import visitor
 from aqviz.shown import panels
 from aqviz.shown.form import Form
@@ -28,7 +35,7 @@ class Board:
 
     shown: list[Any]  # in the order of Shown
     job: gr.Textbox
-    seen: gr.Number
+    seen: gr.Textbox
     query: gr.Textbox
     cancel: gr.Button
     resume: gr.Button
@@ -46,16 +53,22 @@ def board_values(core: Core, job: Job | None) -> list[Any]:
     """The board's values for a job; without one what is shown stays."""
     kept: list[Any] = [gr.skip()] * len(Shown._fields)
     if job is None:
-        return [*kept, "", -1, gr.skip(), *[gr.update(visible=False)] * 2, gr.Timer(active=False)]
+        return [*kept, "", "", gr.skip(), *[gr.update(visible=False)] * 2, gr.Timer(active=False)]
     return [
         *show_job(job, core.store.place(job)),
         job.id,
-        job.version,
+        mark(job),
         permalink.to_query(job.config, job.id),
         cancellable(not job.state.ended),
         gr.update(visible=job.state in GOES_ON),
         gr.Timer(active=not job.state.ended),
     ]
+
+
+def moved(core: Core, job: Job) -> list[Any]:
+    """The board's values for a job of which no more than its progress is new."""
+    status = panels.status(job, core.store.place(job))
+    return [status, *[gr.skip()] * len(Shown._fields), mark(job), *[gr.skip()] * 4]
 
 
 def draw_board(first: Shown, query: str) -> Board:
@@ -85,7 +98,7 @@ def draw_board(first: Shown, query: str) -> Board:
             *[repeat.files, repeat.command, repeat.python],
         ],
         job=gr.Textbox(visible="hidden", elem_id="job"),
-        seen=gr.Number(-1, visible="hidden"),
+        seen=gr.Textbox(visible="hidden"),
         query=gr.Textbox(query, visible="hidden"),
         cancel=cancel,
         resume=resume,
@@ -112,9 +125,11 @@ def wire_board(core: Core, controls: Controls, board: Board) -> list[Any]:
     def go_on(job_id: str) -> list[Any]:
         return shown(lambda: resume(core, job_id))
 
-    def poll(job_id: str, seen: int | float) -> Any:
+    def poll(job_id: str, seen: str) -> Any:
         job = core.race(job_id)
-        return gr.skip() if job and job.version == seen else board_values(core, job)
+        if job and mark(job) == seen:
+            return gr.skip()
+        return moved(core, job) if job and only_moved(seen, job) else board_values(core, job)
 
     def stop(job_id: str) -> list[Any]:
         return stopping(core, job_id)

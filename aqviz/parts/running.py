@@ -5,6 +5,7 @@ from typing import Any
 import gradio as gr
 
 from aqviz.core import Core
+from aqviz.jobs import Job
 from aqviz.parts.events import guarded
 from aqviz.parts.visitors import visitor
 
@@ -19,6 +20,20 @@ def draw_cancel(elem_id: str) -> gr.Button:
 def draw_timer() -> gr.Timer:
     """The timer, which runs while a job does."""
     return gr.Timer(POLL, active=False)
+
+
+def mark(job: Job | None) -> str:
+    """What a page keeps of the job that it shows, to know later what is new."""
+    return f"{job.version} {job.grown}" if job else "0 0"
+
+
+def only_moved(seen: str, job: Job | None) -> bool:
+    """Whether a job shown with that mark has no more than its progress changed since.
+
+    >>> only_moved("3 2", None)
+    False
+    """
+    return job is not None and seen.split()[-1:] == [str(job.grown)]
 
 
 def cancellable(running: bool) -> Any:

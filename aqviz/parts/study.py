@@ -14,8 +14,16 @@ from aqviz.jobs import Job
 from aqviz.parts import links
 from aqviz.parts.cards import html
 from aqviz.parts.events import QUIET, guarded
-from aqviz.parts.running import cancellable, draw_cancel, draw_timer, stopping
+from aqviz.parts.running import (
+    cancellable,
+    draw_cancel,
+    draw_timer,
+    mark,
+    only_moved,
+    stopping,
+)
 from aqviz.parts.visitors import visitor
+from aqviz.shown import panels
 from aqviz.shown.study import find, status
 from quantcore.errors import QuantcoreError
 
@@ -115,8 +123,13 @@ class Study:
         except QuantcoreError:
             return gr.skip()
         config = self.view.config(state)
-        if _seen(self.core.store.find(config), config) == seen:
+        job = self.core.store.find(config)
+        if _seen(job, config) == seen:
             return gr.skip()
+        if job and seen.startswith(config.key()) and only_moved(seen, job):
+            drawn = [gr.skip()] * self.drawn
+            told = panels.status(job, self.core.store.place(job))
+            return [told, gr.skip(), gr.skip(), _seen(job, config), gr.skip(), *drawn]
         return values(self.core, self.view, state)
 
     def stop(self, *given: Any) -> Any:
@@ -154,4 +167,4 @@ def wire_study(
 
 def _seen(job: Job | None, config: Any) -> str:
     """Changes with every change of the job."""
-    return f"{config.key()} {job.version if job else 0}"
+    return f"{config.key()} {mark(job)}"
