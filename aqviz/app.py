@@ -54,6 +54,7 @@ from quantcore.errors import InputError, QuantcoreError
 log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 PORT = 7860
+UNHURRIED = 10.0  # seconds from the start, after which the first page has been seen
 ZIPS = 2  # made at a time: each takes a processor for a second
 DRAWN: dict[str, Callable[[Core], None]] = {
     "race": draw_race,
@@ -134,10 +135,11 @@ def make_core(
     """
     few_arenas()
     limits = limits or Limits.here()
+    within = 0.0 if engine else UNHURRIED
     engine = limited(engine or hosted(), limits)
     store = JobStore(folder or limits.folder("jobs"), engine, limits)
     core = Core(engine, store, recordings.read(), uploads=Uploads.here(limits), limits=limits)
-    core.warm_up()
+    core.warm_up(within)
     return core
 
 

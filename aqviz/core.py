@@ -33,6 +33,7 @@ class Core:
         store: The jobs.
         recording: The recorded run of the first page.
         ready: Set when the default model is prepared and this machine measured.
+        asked: Set when somebody waits for that.
         uploads: Files of visitors.
         limits: What is allowed here.
     """
@@ -43,9 +44,11 @@ class Core:
     ready: threading.Event = field(default_factory=threading.Event)
     uploads: Uploads = field(default_factory=Uploads.here)
     limits: Limits = field(default_factory=Limits)
+    asked: threading.Event = field(default_factory=threading.Event)
 
     def layers(self, model: str | None, upload: str | None = None) -> dict[str, LayerInfo]:
         """The layers of a model, or of a kept file; waits for the preparation."""
+        self.asked.set()
         self.ready.wait()
         if not upload:
             return self.engine.layers(model or None)
@@ -86,11 +89,19 @@ class Core:
         except QuantcoreError:
             return {}
 
-    def warm_up(self) -> None:
-        """Prepare the default model and measure this machine, in a thread."""
-        threading.Thread(target=self._warm, name="aqviz-warm-up", daemon=True).start()
+    def warm_up(self, within: float = 0.0) -> None:
+        """Prepare the default model and measure this machine, in a thread.
 
-    def _warm(self) -> None:
+        It begins when somebody waits for it, and at last after so many seconds: until then it would
+        only keep the first visitor waiting.
+        """
+        todo = threading.Thread(
+            target=self._warm, args=(within,), name="aqviz-warm-up", daemon=True
+        )
+        todo.start()
+
+    def _warm(self, within: float) -> None:
+        self.asked.wait(within)
         try:
             layer = next(iter(self.engine.layers(None).values()))
             self.engine.estimate(Experiment(layer=layer.name), layer.out, layer.columns)

@@ -65,10 +65,15 @@ def board_values(core: Core, job: Job | None) -> list[Any]:
     ]
 
 
-def moved(core: Core, job: Job) -> list[Any]:
-    """The board's values for a job of which no more than its progress is new."""
-    status = panels.status(job, core.store.place(job))
-    return [status, *[gr.skip()] * len(Shown._fields), mark(job), *[gr.skip()] * 4]
+def followed(core: Core, job_id: str, seen: str) -> Any:
+    """The board's values, as far as they changed since the job was shown with that mark."""
+    job = core.race(job_id)
+    if job and mark(job) == seen:
+        return gr.skip()
+    if job and only_moved(seen, job):
+        status = panels.status(job, core.store.place(job))
+        return [status, *[gr.skip()] * len(Shown._fields), mark(job), *[gr.skip()] * 4]
+    return board_values(core, job)
 
 
 def draw_board(first: Shown, query: str) -> Board:
@@ -126,10 +131,7 @@ def wire_board(core: Core, controls: Controls, board: Board) -> list[Any]:
         return shown(lambda: resume(core, job_id))
 
     def poll(job_id: str, seen: str) -> Any:
-        job = core.race(job_id)
-        if job and mark(job) == seen:
-            return gr.skip()
-        return moved(core, job) if job and only_moved(seen, job) else board_values(core, job)
+        return followed(core, job_id, seen)
 
     def stop(job_id: str) -> list[Any]:
         return stopping(core, job_id)

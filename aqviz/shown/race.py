@@ -57,23 +57,29 @@ def show_job(job: Job, place: Place) -> Shown:
     )
     if job.document is None or not inside.place(job.document["key"]).is_file():
         return shown
-    return _with_look(shown, Inside.first_of(job.document))
+    return with_look(shown, "?" + permalink.encode("inside", Inside.first_of(job.document)))
+
+
+def show_first(document: Document | None) -> Shown:
+    """The recorded run of the first page, whose weights can be opened."""
+    shown = show_recording(document)
+    return (
+        shown if document is None else with_look(shown, "?" + permalink.encode("inside", Inside()))
+    )
 
 
 def show_recording(document: Document | None) -> Shown:
-    """The recorded run, or the page before anything ran."""
+    """A recorded run, or the page before anything ran."""
     if document is None:
         return _shown(panels.recorded(None), None, "done", None, "")
     experiment = experiment_of(document["config"])
     files = _files(permalink.to_query(experiment), FIRST, document)
-    shown = _shown(panels.recorded(document), document, "done", named(experiment, document), files)
-    return _with_look(shown, Inside())
+    return _shown(panels.recorded(document), document, "done", named(experiment, document), files)
 
 
-def _with_look(shown: Shown, opened: Inside) -> Shown:
-    """What is shown, and under its table a link to weights that can be opened."""
-    query = escape(permalink.encode("inside", opened))
-    link = f'<p class="files"><a class="file" href="?{query}">{LOOK}</a></p>'
+def with_look(shown: Shown, address: str) -> Shown:
+    """What is shown, and under its table the way to its weights, opened."""
+    link = f'<p class="files"><a class="file" href="{escape(address)}">{LOOK}</a></p>'
     return shown._replace(results=shown.results + link)
 
 

@@ -16,7 +16,7 @@ from aqviz.shown.inside import Inside
 from aqviz.shown.map import MapState
 from aqviz.shown.paper import PaperState
 from aqviz.shown.perplexity import Perplexity
-from aqviz.shown.race import show_recording
+from aqviz.shown.race import show_recording, with_look
 from aqviz.shown.rho import RhoState
 from aqviz.shown.search import SearchState
 from aqviz.shown.tune import TuneState
@@ -62,6 +62,8 @@ def race(core: Core, state: Race) -> Content:
     """A recorded race."""
     document = race_of(state)
     found = show_recording(document)
+    if state.recording == recordings.FIRST:
+        found = with_look(found, "inside.html")
     return Content(
         (
             _made(document),

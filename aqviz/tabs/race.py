@@ -20,7 +20,7 @@ from aqviz.parts.links import ASKED, asked_of, keep_address
 from aqviz.parts.own_layer import wire_upload
 from aqviz.parts.pins import draw_pinned
 from aqviz.shown.form import OWN, Form, blocks_of, projections_of
-from aqviz.shown.race import check, first_facts, show_recording, visit
+from aqviz.shown.race import check, first_facts, show_first, visit
 from quantcore.search import SearchConfig
 
 
@@ -33,7 +33,7 @@ def draw_race(core: Core) -> None:
         with gr.Column(elem_classes="controls card", min_width=300):
             controls = draw_controls(core, form, layers)
         with gr.Column(elem_classes="board", min_width=300):
-            board = draw_board(show_recording(core.recording), permalink.to_query(experiment))
+            board = draw_board(show_first(core.recording), permalink.to_query(experiment))
             draw_pinned(core, board)
     controls.facts.value = first_facts(core)
     _wire_controls(core, controls)

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from aqviz.tabs.visitors import COOKIE
 from documents import document, experiment
 from gradio_client import Client
 
@@ -14,6 +13,7 @@ from aqviz import app
 from aqviz.gate import limited
 from aqviz.jobs import State
 from aqviz.limits import Limits
+from aqviz.parts.visitors import COOKIE
 from aqviz.plot_host import SCRIPT_URL
 from aqviz.serving import HEADERS
 from quantcore.experiment import Experiment
@@ -175,3 +175,11 @@ def test_what_is_no_call_is_refused_and_not_repeated(address, body):
     assert refused.value.code == 422
     (found,) = json.load(refused.value)["detail"]
     assert set(found) == {"type", "loc", "msg"}
+
+
+def test_the_model_is_prepared_when_somebody_waits_for_it(core):
+    waiting = app.Core(core.engine, core.store, None)
+    waiting.warm_up(within=60.0)
+    assert not waiting.ready.wait(0.1)
+    assert waiting.layers(None)
+    assert waiting.ready.is_set()

@@ -1,11 +1,12 @@
 from dataclasses import replace
 
+import gradio as gr
 import pytest
 from documents import LAYER, document, experiment, layers
 
 from aqviz import permalink, theme
 from aqviz.jobs import Job, State
-from aqviz.parts.board import board_values, resume, start
+from aqviz.parts.board import board_values, followed, resume, start
 from aqviz.parts.links import View, Wiring
 from aqviz.shown import panels, race_panels
 from aqviz.shown.form import Form, blocks_of, projections_of
@@ -260,3 +261,18 @@ def test_a_link_to_the_race_with_another_views_job_is_a_sentence(core):
     assert "not kept here" in alert
     assert form is found is None
     assert board_values(core, core.race(job.id))[len(Shown._fields)] == ""
+
+
+def test_a_page_that_follows_a_job_is_sent_what_is_new(core, monkeypatch):
+    job = Job("one", "key", experiment(), State.RUNNING, document=document(), version=7, grown=5)
+    monkeypatch.setattr(core.store, "get", lambda _: job)
+    monkeypatch.setattr(core.store, "place", lambda _: FIRST)
+    status = panels.status(job, FIRST)
+    seen = [followed(core, job.id, mark) for mark in ("7 5", "6 5", "4 4", "")]
+    assert seen[0] == gr.skip()
+    told = {at: one for at, one in enumerate(seen[1]) if one != gr.skip()}
+    whole = board_values(core, job)
+    assert told == {0: status, len(Shown._fields) + 1: "7 5"}
+    assert len(seen[1]) == len(whole)
+    for one in seen[2:]:
+        assert one[: len(Shown._fields)] == whole[: len(Shown._fields)]

@@ -23,7 +23,7 @@ from aqviz.shown.perplexity import Perplexity
 from aqviz.shown.race import show_recording
 from aqviz.shown.rho import RhoState
 from aqviz.shown.search import SearchState
-from aqviz.static import folder, lessons, render, shown
+from aqviz.static import contents, folder, lessons, render
 from aqviz.static.pages import Turned
 from aqviz.static.views import views
 from aqviz.text import TITLES
@@ -405,5 +405,5 @@ def test_without_a_word_the_command_serves(monkeypatch):
 
 
 def test_races_begin_with_the_one_that_the_app_opens_on():
-    assert next(iter(shown.races())) == recordings.FIRST
-    assert len(shown.races()) == 4
+    assert next(iter(contents.races())) == recordings.FIRST
+    assert len(contents.races()) == 4

@@ -5,7 +5,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from documents import FakeRun, document, engine, experiment
+from documents import FakeRun, document, engine, experiment, opening
 
 from aqviz.engine import Engine
 from aqviz.jobs import Job, State
@@ -65,6 +65,31 @@ def test_progress_and_the_partial_document_can_be_seen_while_it_runs(open_store)
     assert job.state is State.RUNNING
     assert job.progress.stage.startswith("greedy seed 0")
     assert not job.document["runs"][0]["complete"]
+
+
+def test_a_snapshot_tells_whether_more_than_its_progress_is_new(open_store):
+    told, heard = threading.Semaphore(0), threading.Semaphore(0)
+
+    def run(config, observe, previous):
+        made = opening(config)
+        for done, shape in ((0.1, [1, 2]), (0.2, [1, 2]), (0.3, [1, 3])):
+            made["shape"] = shape
+            observe(Progress("run", done, 1.0, None), made)
+            told.release()
+            heard.acquire(timeout=5)
+        return made
+
+    store, seen = open_store(running_with(run)), []
+    job = store.submit(experiment())
+    for _ in range(3):
+        assert told.acquire(timeout=5)
+        seen.append(store.get(job.id))
+        heard.release()
+    seen.append(wait(store, job, State.DONE))
+    first, moved, grown, ended = seen
+    assert first.version < moved.version < grown.version < ended.version
+    assert first.grown == moved.grown == first.version
+    assert (grown.grown, ended.grown) == (grown.version, ended.version)
 
 
 def test_a_snapshot_does_not_change_when_the_run_goes_on(open_store):
