@@ -210,7 +210,7 @@ def serve(demo: gr.Blocks, core: Core, **launch: Any) -> Any:
             "routes": [script_route(), results_route(core), zip_route(core)],
             "middleware": [
                 Middleware(Serving, public=core.limits.public, largest=core.uploads.largest),
-                Middleware(FirstPaint, theme=lambda: demo.theme_hash),
+                Middleware(FirstPaint, demo=demo),
             ],
             "exception_handlers": {RequestValidationError: malformed},
         },

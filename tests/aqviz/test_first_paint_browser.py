@@ -12,6 +12,11 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 GRADIO = re.compile(r"/assets/index-[^/]*\.js")
 TOLD = "[...document.querySelectorAll('.plot')].find(one => one.offsetParent)?.dataset.drawn"
+QUERIES = tuple(app.TABS)
+LINKS = (
+    *("map&colour=kurtosis", "learn&lesson=3", "inside&row=3&group=5", "rho&search=beam"),
+    *("search&shown=feedback-descent", "basins&codes=fixed_a"),
+)
 GONE = "!document.getElementById('first-paint')"
 
 
@@ -41,19 +46,36 @@ def page(chromium, held):
     context.close()
 
 
-@pytest.mark.parametrize("view", app.TABS)
-def test_a_view_is_there_before_gradio_and_looks_as_it_will(address, view, page, held):
-    page.goto(f"{address}/?v=1&view={view}", wait_until="commit")
+def titled(page, within: str) -> str:
+    """The first title that is seen there."""
+    return page.evaluate(
+        f"[...document.querySelectorAll('{within} h2')].find(one => one.offsetParent).textContent"
+    )
+
+
+@pytest.mark.parametrize("query", [*QUERIES, *LINKS])
+def test_a_view_is_there_before_gradio_and_looks_as_it_will(address, query, page, held):
+    page.goto(f"{address}/?v=1&view={query}", wait_until="commit")
     page.wait_for_selector("#first-paint .plot[data-drawn]", state="attached")
-    title, told = page.text_content("#first-paint h2"), page.evaluate(TOLD)
+    view = query.partition("&")[0]
+    title, told = titled(page, "#first-paint"), page.evaluate(TOLD)
     assert page.inner_text("#first-paint .selected") == app.TABS[view][0]
     assert page.evaluate("document.documentElement.scrollWidth - window.innerWidth") <= 0
     assert violations(page) == []
     held.pop().continue_()
     page.wait_for_function(GONE)
-    assert page.text_content(f"#view-{view} h2") == title
+    assert titled(page, f"#view-{view}") == title
     assert page.evaluate(TOLD) == told
     assert told
+
+
+def test_a_link_shows_another_figure_than_its_view_at_first(address, page):
+    told = set()
+    for query in ("map", "map&colour=kurtosis", "learn", "learn&lesson=3"):
+        page.goto(f"{address}/?v=1&view={query}", wait_until="commit")
+        page.wait_for_selector("#first-paint .plot[data-drawn]", state="attached")
+        told.add(page.evaluate(TOLD))
+    assert len(told) == 4
 
 
 def test_its_colours_are_those_that_were_chosen(address, page):
@@ -63,11 +85,10 @@ def test_its_colours_are_those_that_were_chosen(address, page):
         assert page.evaluate("document.body.classList.contains('dark')") == (theme == "dark")
 
 
-def test_what_only_the_server_knows_waits_for_it(address, page):
-    for query in ("?v=1&view=race&job=none", "?v=1&view=map&colour=kurtosis", "?view=nothing"):
-        page.goto(f"{address}/{query}", wait_until="commit")
-        page.wait_for_function("Boolean(window.aqvizPlot)")
-        assert page.evaluate(GONE)
+def test_where_there_is_no_such_view_gradio_says_so(address, page):
+    page.goto(f"{address}/?view=nothing", wait_until="commit")
+    page.wait_for_function("Boolean(window.aqvizPlot)")
+    assert page.evaluate(GONE)
 
 
 def test_one_tab_leads_to_another(address, page):
