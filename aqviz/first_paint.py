@@ -32,7 +32,7 @@ STYLE = (HERE / "first_paint.css").read_text(encoding="utf-8")
 LOOK = (HERE / "first_paint_look.js").read_text(encoding="utf-8")
 SCRIPT = (HERE / "first_paint.js").read_text(encoding="utf-8")
 AS_AT_FIRST = {"v", "view", "__theme"}  # what an address may say and mean the view as it is built
-INSIDE = {"row": "row", "column": "column", "form": "column"}  # what others lie in -> its class
+INSIDE = {"row": "row", "column": "column", "form": "column form"}  # what others lie in -> its class
 Changes = Mapping[int, Mapping[str, Any]]  # block -> what is another than when the page was built
 
 BODY = f"""<script src="{plot_host.SCRIPT_URL}"></script>
