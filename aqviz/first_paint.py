@@ -24,15 +24,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aqviz import permalink, plot_host
 from aqviz.parts import links
-from aqviz.text import TITLES
+from aqviz.text import TITLES, read
 
 log = logging.getLogger(__name__)
 HERE = Path(__file__).parent
 STYLE = (HERE / "first_paint.css").read_text(encoding="utf-8")
 LOOK = (HERE / "first_paint_look.js").read_text(encoding="utf-8")
 SCRIPT = (HERE / "first_paint.js").read_text(encoding="utf-8")
+WORDS = escape(f"Extreme quantization of language models: {read('lead').title}")  # of links to us
 AS_AT_FIRST = {"v", "view", "__theme"}  # what an address may say and mean the view as it is built
-INSIDE = {"row": "row", "column": "column", "form": "column form"}  # what others lie in -> its class
+INSIDE = {
+    "row": "row",
+    "column": "column",
+    "form": "column form",
+}  # what others lie in -> its class
 Changes = Mapping[int, Mapping[str, Any]]  # block -> what is another than when the page was built
 
 BODY = f"""<script src="{plot_host.SCRIPT_URL}"></script>
@@ -94,6 +99,9 @@ def head(demo: gr.Blocks) -> str:
     """What the page's head begins with."""
     return f"""
 <title>aqviz</title>
+<meta name="description" content="{WORDS}">
+<meta property="og:title" content="aqviz">
+<meta property="og:description" content="{WORDS}">
 <link rel="preload" as="script" href="{plot_host.SCRIPT_URL}">
 <link rel="stylesheet" href="./theme.css?v={demo.theme_hash}">
 <style>

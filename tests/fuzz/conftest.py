@@ -62,13 +62,22 @@ def core(cache, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def opened(core):
-    """The handler that opens each view's link, and what its controls say at first."""
+def page(core):
+    """The whole page, as far as it is built before it is served."""
     from aqviz import app
+
+    made = app.build(core)
+    made.css = ""
+    return made
+
+
+@pytest.fixture(scope="session")
+def opened(page):
+    """The handler that opens each view's link, and what its controls say at first."""
     from aqviz.parts.links import Wiring, values_of
 
     found = {}
-    for function in app.build(core).fns.values():
+    for function in page.fns.values():
         wiring = getattr(function.fn, "__self__", None)
         if isinstance(wiring, Wiring) and function.fn.__name__ == "opened":
             found[wiring.view.name] = function.fn, values_of(wiring.view.kind())

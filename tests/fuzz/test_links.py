@@ -11,6 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from aqviz import commands, permalink
+from aqviz.first_paint import sketch
 from aqviz.parts.board import start
 from aqviz.parts.links import asked_of
 from aqviz.shown.basins import Basins
@@ -125,6 +126,19 @@ def test_the_controls_of_a_view(view):
 @example("%ff%fe=%00&layer=%f0%28")
 def test_any_query_string(text):
     tried("link: any query string", lambda: permalink.from_query(asked_of(text)))
+
+
+@many(150)
+@given(queries({*RACE, *(field.name for kind in STATES.values() for field in fields(kind))}))
+@example({"view": "race", "job": "<script>alert(1)</script>"})
+@example({"view": "learn", "lesson": "nan"})
+def test_the_first_paint_of_any_address(page, query):
+    def made():
+        found = sketch(page, urlencode(query, errors="replace"))
+        assert not marked([found])
+        return found
+
+    tried("first paint", made)
 
 
 @many(150)
