@@ -1,5 +1,5 @@
 // Draws the figure of the first paint, which goes when Gradio's own page shows the same.
-const NEVER = 15000; // ms after which nothing more is waited for
+let patience = 15; // seconds that Gradio's page may be there and draw nothing
 const first = document.getElementById("first-paint");
 const drawing = first && first.querySelector(".drawing");
 
@@ -7,22 +7,29 @@ function value() {
   return drawing.nextElementSibling.textContent;
 }
 
-function end() {
-  watching.disconnect();
-  first.remove();
-}
-
-const watching = new MutationObserver(() => {
+function look() {
   const plots = document.querySelectorAll("gradio-app .plot");
   const seen = [...plots].find((one) => one.offsetParent);
   const told = drawing && JSON.parse(value()).layout.meta.alt;
   const opened = window.aqvizAsked === ""; // and what it asked for may have gone on since
   if (seen && seen.dataset.drawn && (opened || seen.dataset.drawn === told)) end();
-});
+}
 
+function tick() {
+  look();
+  if (document.querySelector("gradio-app [role=tab]") && !patience--) end();
+}
+
+function end() {
+  watching.disconnect();
+  clearInterval(ticking);
+  first.remove();
+}
+
+const watching = new MutationObserver(look);
+const ticking = first ? setInterval(tick, 1000) : 0;
 if (first) {
   if (drawing) window.aqvizPlot(drawing, { value: value() }, () => {}, () => {});
   const attributes = { attributes: true, attributeFilter: ["data-drawn"] };
   watching.observe(document.querySelector("gradio-app"), { subtree: true, ...attributes });
-  setTimeout(end, NEVER);
 }

@@ -11,7 +11,7 @@ from aqviz.core import Core
 from aqviz.jobs import Job
 from aqviz.parts.cards import Repeat, figure_card, html, prose, repeat_card
 from aqviz.parts.controls import Controls
-from aqviz.parts.events import QUIET, guarded
+from aqviz.parts.events import AS_SENT, QUIET, guarded
 from aqviz.parts.running import (
     cancellable,
     draw_cancel,
@@ -140,7 +140,7 @@ def wire_board(core: Core, controls: Controls, board: Board) -> list[Any]:
         return "" if core.ready.is_set() else panels.alert(PREPARING)
 
     asked = controls.run.click(patience, None, controls.alert, **QUIET)
-    begun = asked.then(begin, controls.inputs(), outputs, **QUIET)
+    begun = asked.then(begin, controls.inputs(), outputs, **AS_SENT)
     resumed = board.resume.click(go_on, board.job, outputs, **QUIET)
     board.cancel.click(stop, board.job, [controls.alert, board.cancel], **QUIET)
     board.timer.tick(poll, [board.job, board.seen], board.outputs(), **QUIET)

@@ -11,9 +11,9 @@ from quantcore.errors import QuantcoreError
 
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
-# While controls and what they offer change together, one event may bring the old value and find the
-# new list: Gradio would refuse it with an error, a view does so in a sentence that the next event
-# replaces.
+# What controls say is taken as the browser sent it, and checked by the state that is made of it: in
+# a sentence, where Gradio's own check is an error. While controls and what they offer change
+# together, one event may bring an old value and find the new list; the next replaces the sentence.
 AS_SENT: dict[str, Any] = QUIET | {"preprocess": False}
 
 

@@ -127,14 +127,13 @@ def wire(
     wiring = Wiring(view, len(controls), len(outputs))
     inputs, every = list(controls), [*outputs, query]
     changes = [control.change for control in controls]
-    sent = QUIET if view.settings is values_of else AS_SENT  # with which lists and limits change
-    changed = gr.on(changes, wiring.redraw, inputs, every, trigger_mode="always_last", **sent)
+    changed = gr.on(changes, wiring.redraw, inputs, every, trigger_mode="always_last", **AS_SENT)
     if link is not None:
         given = [gr.Textbox(visible="hidden"), *inputs]
-        opened = opening()(wiring.opened, given, [*inputs, *every], js=ASKED, **QUIET)
+        opened = opening()(wiring.opened, given, [*inputs, *every], js=ASKED, **AS_SENT)
         keep_address(query, link, opened, changed)
     elif view.grows:
-        opening()(wiring.redraw, inputs, every, **QUIET)
+        opening()(wiring.redraw, inputs, every, **AS_SENT)
 
 
 def keep_address(query: gr.Textbox, link: gr.Textbox, opened: Any, *changed: Any) -> None:

@@ -13,7 +13,7 @@ from aqviz.engine import Document
 from aqviz.jobs import Job
 from aqviz.parts import links
 from aqviz.parts.cards import html
-from aqviz.parts.events import QUIET, guarded
+from aqviz.parts.events import AS_SENT, guarded
 from aqviz.parts.running import (
     cancellable,
     draw_cancel,
@@ -160,9 +160,9 @@ def wire_study(
         return values(core, view, state)
 
     links.wire(links.View(view.name, view.kind, show, grows=True), controls, outputs, link)
-    runner.run.click(study.begin, inputs, outputs, **QUIET)
-    runner.cancel.click(study.stop, inputs, [runner.alert, runner.cancel], **QUIET)
-    runner.timer.tick(study.follow, [runner.seen, *inputs], outputs[1:], **QUIET)
+    runner.run.click(study.begin, inputs, outputs, **AS_SENT)
+    runner.cancel.click(study.stop, inputs, [runner.alert, runner.cancel], **AS_SENT)
+    runner.timer.tick(study.follow, [runner.seen, *inputs], outputs[1:], **AS_SENT)
 
 
 def _seen(job: Job | None, config: Any) -> str:
