@@ -97,3 +97,16 @@ def test_one_tab_leads_to_another(address, page):
     page.wait_for_function("new URLSearchParams(location.search).get('view') === 'basins'")
     page.wait_for_selector("#first-paint .plot[data-drawn]", state="attached")
     assert page.inner_text("#first-paint .selected") == "Basins"
+
+
+def test_gradios_loading_lies_over_nothing_and_its_errors_do(address, browse):
+    page = browse(address, "?v=1&view=learn")
+    shown = """(inner) => {
+      const over = document.createElement("div");
+      over.dataset.testid = "status-tracker";
+      over.innerHTML = inner;
+      document.querySelector("gradio-app .main.fillable").append(over);
+      return getComputedStyle(over).display;
+    }"""
+    assert page.evaluate(shown, "<p>Loading...</p>") == "none"
+    assert page.evaluate(shown, '<span class="error">Error</span>') != "none"
