@@ -5,5 +5,13 @@
     chosen = chosen || localStorage.getItem("aqviz-theme");
   } catch {}
   const dark = chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-  document.body.classList.toggle("dark", dark);
+  const apply = () => {
+    if (document.body.classList.contains("dark") !== dark) document.body.classList.toggle("dark");
+  };
+  apply();
+  // Gradio, starting, goes by the system alone; theme.js comes later.
+  const watching = new MutationObserver(() =>
+    document.getElementById("first-paint") ? apply() : watching.disconnect(),
+  );
+  watching.observe(document.body, { attributes: true, attributeFilter: ["class"] });
 }

@@ -110,3 +110,21 @@ def test_gradios_loading_lies_over_nothing_and_its_errors_do(address, browse):
     }"""
     assert page.evaluate(shown, "<p>Loading...</p>") == "none"
     assert page.evaluate(shown, '<span class="error">Error</span>') != "none"
+
+
+def test_a_chosen_look_is_kept_while_gradio_starts(address, browse):
+    page = browse(address, "?v=1&view=map")
+    page.evaluate("localStorage.setItem('aqviz-theme', 'dark')")
+    page.add_init_script("""addEventListener("DOMContentLoaded", () => {
+      const say = () => looks.push(document.body.classList.contains("dark"));
+      window.looks = [];
+      say();
+      const painted = () => (say(), requestAnimationFrame(painted));
+      requestAnimationFrame(painted);
+    })""")
+    page.goto(f"{address}/?v=1&view=map")
+    page.wait_for_function(GONE)
+    page.wait_for_function("window.aqvizAsked === ''")
+    looks = page.evaluate("looks")
+    assert len(looks) > 5
+    assert all(looks)
