@@ -5,6 +5,7 @@ asks for the job's state; closing the page stops the asking, not the job, and th
 back.
 """
 
+import json
 from typing import Any
 
 import gradio as gr
@@ -21,7 +22,16 @@ from aqviz.parts.own_layer import wire_upload
 from aqviz.parts.pins import draw_pinned
 from aqviz.shown.form import OWN, Form, blocks_of, projections_of
 from aqviz.shown.race import check, first_facts, show_first, visit
-from quantcore.search import SearchConfig
+from quantcore.search import SEARCHES, SearchConfig
+
+
+def default_width(search: str) -> int:
+    """The beam that a search has where nobody chooses another."""
+    return SearchConfig(search).kept
+
+
+# in the browser: an answer of the server's may come after another beam was typed
+WIDTH = f"(search) => ({json.dumps({name: default_width(name) for name in SEARCHES})})[search]"
 
 
 def draw_race(core: Core) -> None:
@@ -56,7 +66,7 @@ def _wire_controls(core: Core, controls: Controls) -> None:
         lambda preset: gr.update(visible=preset == OWN), controls.preset, controls.own, **QUIET
     )
     # `input`: a link sets search and beam together, and `change` would take its beam away
-    controls.search.input(default_width, controls.search, controls.beam, **QUIET)
+    controls.search.input(None, controls.search, controls.beam, js=WIDTH, **QUIET)
     gr.on(
         [control.change for control in controls.inputs()],
         facts,
@@ -86,11 +96,6 @@ def _wire_page(core: Core, controls: Controls, board: Board) -> Any:
     visited = opening()(opened, gr.Textbox(visible="hidden"), every, js=ASKED, **QUIET)
     visited.then(prepared, inputs, known, **AS_SENT)
     return visited
-
-
-def default_width(search: str) -> int:
-    """The beam that a search has where nobody chooses another."""
-    return SearchConfig(search).kept
 
 
 def _form_values(core: Core, form: Form | None) -> list[Any]:
