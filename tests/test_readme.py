@@ -2,8 +2,7 @@ import re
 from pathlib import Path
 
 import pytest
-from browsing import hosted
-from documents import engine
+from browsing import recorded
 
 from aqviz import app, record
 
@@ -18,10 +17,8 @@ def test_there_is_an_example():
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """Of the app, over a fake engine."""
-    core = app.make_core(engine(), tmp_path_factory.mktemp("jobs"))
-    with hosted(core) as served:
+    with recorded(tmp_path_factory.mktemp("jobs")) as served:
         yield served
-    core.store.close()
 
 
 @pytest.mark.parametrize("block", BLOCKS)

@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+from documents import engine
+
 from aqviz import app
 
 WAIT = 60_000  # milliseconds, of a busy machine
@@ -26,6 +28,15 @@ def hosted(core) -> Iterator[str]:
     )
     yield url.rstrip("/")
     demo.close()
+
+
+@contextmanager
+def recorded(folder) -> Iterator[str]:
+    """The address of the whole app over the recordings that come with it; runs are fake ones."""
+    core = app.make_core(engine(), folder)
+    with hosted(core) as served:
+        yield served
+    core.store.close()
 
 
 def completed(coroutine) -> Any:

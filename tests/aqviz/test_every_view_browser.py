@@ -2,7 +2,7 @@
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from documents import engine
+from browsing import recorded
 
 from aqviz import app
 
@@ -35,12 +35,8 @@ MARK = """() => {
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     """The whole app, over the recordings that come with it."""
-    from browsing import hosted
-
-    core = app.make_core(engine(), tmp_path_factory.mktemp("jobs"))
-    with hosted(core) as served:
+    with recorded(tmp_path_factory.mktemp("jobs")) as served:
         yield served
-    core.store.close()
 
 
 @pytest.fixture(params=app.TABS)

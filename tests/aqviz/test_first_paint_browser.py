@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from documents import engine
+from browsing import recorded
 from test_every_view_browser import violations
 
 from aqviz import app
@@ -22,12 +22,8 @@ GONE = "!document.getElementById('first-paint')"
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    from browsing import hosted
-
-    core = app.make_core(engine(), tmp_path_factory.mktemp("jobs"))
-    with hosted(core) as served:
+    with recorded(tmp_path_factory.mktemp("jobs")) as served:
         yield served
-    core.store.close()
 
 
 @pytest.fixture
