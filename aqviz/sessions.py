@@ -32,6 +32,10 @@ class Session(SessionState):
         none = SimpleNamespace(default_config=blocks.default_config, blocks={})
         super().__init__(cast("gr.Blocks", none))
 
+    def __setitem__(self, key: int, value: Any) -> None:
+        super().__setitem__(key, value)
+        self.config_values.pop(key, None)
+
     def _update_config(self, key: int) -> None:
         """Not described."""
 

@@ -87,7 +87,7 @@ def test_what_a_page_shows_is_not_kept(served):
         assert answer.status_code == 200
     page = server.state_holder["a page"]
     assert len(redraws) > 8
-    assert sum(len(str(part)) for part in page.config_values.values()) < 50_000
+    assert page.config_values == {}
     assert server.state_holder.capacity == MOST
 
 
