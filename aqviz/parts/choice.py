@@ -57,13 +57,16 @@ def offer_layers(core: Core, model: gr.Dropdown, layer: gr.Dropdown) -> None:
 def offered(
     core: Core, model: str | None, upload: str | None, block: Any, projection: Any
 ) -> list[Any]:
-    """Blocks and layers of a model or a file, the chosen ones where it has them."""
+    """Blocks and layers of a model or a file, and others than the chosen where it has not these."""
     try:
         layers = core.layers(model, upload)
     except QuantcoreError:
         return [gr.skip(), gr.skip()]  # `check` says what is wrong
     blocks = blocks_of(layers)
-    block = block if block in blocks else blocks[0]
-    names = projections_of(layers, block)
-    chosen = projection if projection in names else names[0]
-    return [gr.update(choices=blocks, value=block), gr.update(choices=names, value=chosen)]
+    names = projections_of(layers, block if block in blocks else blocks[0])
+    return [_of(blocks, block), _of(names, projection)]
+
+
+def _of(choices: Sequence[Any], chosen: Any) -> Any:
+    """The choices; the chosen one stays, or what was chosen since this was asked."""
+    return gr.update(choices=choices, **({} if chosen in choices else {"value": choices[0]}))

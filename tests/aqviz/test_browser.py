@@ -1,6 +1,7 @@
 """The page in a real Chromium: what a user does, on a fake run that takes a second or two."""
 
 import json
+import time
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
@@ -9,6 +10,7 @@ from browsing import WAIT, watch
 from documents import document, engine
 
 from aqviz import app, recordings
+from aqviz.parts import board
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -161,6 +163,31 @@ def test_a_closed_tab_loses_nothing_and_its_link_brings_it_back(visit):
     again = visit.open(query)
     state(again, "done")
     assert page.inner_text("#headline") == again.inner_text("#headline")
+
+
+def test_another_run_is_followed_though_an_answer_about_the_one_before_comes_late(
+    visit, slow_core, monkeypatch
+):
+    page, followed, asked = visit.open(), board.followed, []
+
+    def late(core, seen, job_id):
+        asked.append(job_id)
+        answer = followed(core, seen, job_id)
+        time.sleep(2 if job_id == asked[0] else 0)
+        return answer
+
+    run(page)
+    state(page, "running")
+    monkeypatch.setattr(board, "followed", late)
+    page.wait_for_timeout(700)  # a question about this run is on its way
+    set_number(page, "Seed", "7")
+    run(page)
+    page.wait_for_function(f"document.querySelector('#job textarea').value !== '{asked[0]}'")
+    page.wait_for_timeout(2500)
+    state(page, "done")
+    job = slow_core.store.get(page.input_value("#job textarea"))
+    assert job.config.seeds == (7,)
+    assert "seed=7" in page.input_value(LINK) or job.id in page.input_value(LINK)
 
 
 def test_bad_input_is_a_message_and_the_page_goes_on(visit):

@@ -1,15 +1,17 @@
 """The Inside tab in a real Chromium: links, clicks, the keyboard, Play, a phone."""
 
+import time
 from dataclasses import replace
 
 import pytest
 from documents import document, engine
 
-from aqviz import app, inside, recordings
+from aqviz import app, inside, permalink, recordings
 from aqviz.tabs.inside import draw_inside
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+LINK = "#inside-link textarea, #inside-link input"
 FIGURES = ("inside_map", "inside_group", "inside_bytes", "inside_tables", "inside_counts")
 
 
@@ -31,7 +33,7 @@ def visit(address, browse):
     def open_page(query="", **context):
         page = browse(address, f"?v=1&view=inside&{query}", **context)
         page.wait_for_selector("#plot-inside_counts .main-svg")
-        page.wait_for_function("document.querySelector('#inside-link :is(input, textarea)').value")
+        page.wait_for_function(f"document.querySelector('{LINK}').value")
         return page
 
     return open_page
@@ -65,8 +67,21 @@ def test_a_link_opens_the_group_it_names(visit):
         image = page.locator(f"#plot-{name} [role=img]")
         assert len(image.get_attribute("aria-label")) > 40
     said = "row=5&group=7&scheme=2x6g8&step=12"  # once every control has told of its change
-    box = "document.querySelector('#inside-link :is(input, textarea)')"
-    page.wait_for_function(f"{box}.value.includes('{said}')")
+    page.wait_for_function(f"document.querySelector('{LINK}').value.includes('{said}')")
+
+
+def test_no_answer_about_the_controls_as_they_were_stays(visit, monkeypatch):
+    read, late = permalink.from_values, iter([1.5])
+
+    def first_comes_last(*given):
+        time.sleep(next(late, 0))
+        return read(*given)
+
+    monkeypatch.setattr(permalink, "from_values", first_comes_last)
+    page = visit("init=greedy&row=5&group=7&scheme=2x6g8&step=12")
+    page.wait_for_timeout(2500)
+    assert "Row 5, group 7" in told(page, "inside_group")
+    assert page.input_value(LINK).endswith("init=greedy&row=5&group=7&scheme=2x6g8&step=12")
 
 
 def test_a_link_opens_what_was_run_and_the_controls_offer_that(visit, tmp_path, monkeypatch):
