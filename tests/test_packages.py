@@ -30,3 +30,13 @@ def test_every_package_is_installed():
     assert set(tools["setuptools"]["packages"]) == {
         ".".join(i.relative_to(ROOT).parent.parts) for i in inits
     }
+
+
+def test_every_file_beside_the_code_is_installed():
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    for top in ("quantcore", "aqviz"):
+        globs = tools["setuptools"]["package-data"].get(top, [])
+        installed = {path for glob in globs for path in (ROOT / top).glob(glob)}
+        files = {path for path in (ROOT / top).rglob("*") if path.is_file()}
+        written = {path for path in files if path.parent.name != "__pycache__"}
+        assert {path for path in written - installed if path.suffix != ".py"} == set()
