@@ -121,6 +121,8 @@ class Serving:
         """Answer what is for us, and as far as it is not too long."""
         if scope["path"].startswith(UNUSED):
             await PlainTextResponse("Not Found", status_code=404)(scope, receive, send)
+        elif scope["method"] == "HEAD" and scope["path"] == "/":
+            await _alive()(scope, receive, send)
         elif scope["path"] == UPLOAD:
             await self._upload(scope, receive, send)
         else:
@@ -171,6 +173,16 @@ def fetch_nothing() -> None:
         raise gr.Error(UNFETCHED, print_exception=False)
 
     processing_utils.async_ssrf_protected_get = unfetched
+
+
+def _alive() -> Response:
+    """Says that the page is there, without writing it to find out how long it is.
+
+    Gradio asks when it starts, and gives up where that takes three seconds.
+    """
+    answer = Response(media_type="text/html")
+    del answer.headers["content-length"]
+    return answer
 
 
 def _bounded(receive: Receive, most: int, error: HTTPException) -> Receive:

@@ -7,7 +7,8 @@ import gradio as gr
 
 from aqviz import theme
 from aqviz.core import Core
-from aqviz.parts.events import QUIET, opening
+from aqviz.parts.events import opening
+from aqviz.parts.latest import Latest
 from aqviz.shown.form import blocks_of, projections_of
 from quantcore.errors import QuantcoreError
 
@@ -45,13 +46,13 @@ def draw_choice(core: Core, view: str, model: str, layer: str) -> tuple[gr.Dropd
 def offer_layers(core: Core, model: gr.Dropdown, layer: gr.Dropdown) -> None:
     """Offer the model's layers when the view is opened and when the model changes."""
 
-    def layers(name: str) -> Any:
+    def layers(name: str | None) -> Any:
         try:
             return gr.update(choices=list(core.layers(name)))
         except QuantcoreError:  # the view says what is wrong with the model
             return gr.skip()
 
-    gr.on([opening(), model.change], layers, model, layer, **QUIET)
+    Latest([model], layers, [layer]).ask(opening(), "opened", layers, [model], [layer])
 
 
 def offered(

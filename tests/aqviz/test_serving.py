@@ -52,6 +52,17 @@ def test_every_answer_carries_the_headers(served):
         assert {name: answer.headers[name] for name in HEADERS} == HEADERS
 
 
+def test_whether_the_page_is_there_is_said_without_writing_it(served, monkeypatch):
+    async def unwritten(request: Request) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr("test_serving.hello", unwritten)
+    answer = served(False).head("/")
+    assert (answer.status_code, answer.text) == (200, "")
+    assert "content-length" not in answer.headers
+    assert {name: answer.headers[name] for name in HEADERS} == HEADERS
+
+
 def test_a_visitor_gets_a_name_once(served):
     client = served(False)
     name = client.get("/").cookies[COOKIE]
