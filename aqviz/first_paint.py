@@ -23,7 +23,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aqviz import permalink, plot_host
-from aqviz.parts import latest, links
+from aqviz.parts import events, links
 from aqviz.text import TITLES, read
 
 log = logging.getLogger(__name__)
@@ -42,8 +42,8 @@ Changes = Mapping[int, Mapping[str, Any]]  # block -> what is another than when 
 
 BODY = f"""<script src="{plot_host.SCRIPT_URL}"></script>
 <script>
+{events.SCRIPT}
 {links.SCRIPT}
-{latest.SCRIPT}
 {plot_host.SCRIPT}
 {{
 {SCRIPT}
@@ -159,7 +159,7 @@ def _opened(demo: gr.Blocks, tab: gr.Tab, asked: str) -> Changes:
     target = demo if tab.parent and tab.parent.children[0] is tab else tab
     made: dict[int, Mapping[str, Any]] = {}
     for function in demo.fns.values():
-        if links.ASKED in str(function.js) and function.targets[0][0] == target._id:
+        if function.js == links.ASKED and function.targets[0][0] == target._id:
             assert function.fn is not None
             given = [getattr(block, "value", None) for block in function.inputs[1:]]
             values = function.fn(asked, *given)

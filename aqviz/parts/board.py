@@ -11,8 +11,7 @@ from aqviz.core import Core
 from aqviz.jobs import Job
 from aqviz.parts.cards import Repeat, figure_card, html, prose, repeat_card
 from aqviz.parts.controls import Controls
-from aqviz.parts.events import QUIET, guarded
-from aqviz.parts.latest import Latest
+from aqviz.parts.events import AS_SENT, QUIET, guarded
 from aqviz.parts.running import (
     cancellable,
     draw_cancel,
@@ -46,21 +45,18 @@ class Board:
 
     def outputs(self) -> list[Any]:
         """The components of `board_values`, in its order."""
-        return [self.job, *self.of_job()]
-
-    def of_job(self) -> list[Any]:
-        """Those that follow from which job it is."""
-        return [*self.shown, self.seen, self.query, self.cancel, self.resume, self.timer]
+        held = [self.job, self.seen, self.query, self.cancel, self.resume, self.timer]
+        return [*self.shown, *held]
 
 
 def board_values(core: Core, job: Job | None) -> list[Any]:
     """The board's values for a job; without one what is shown stays."""
     kept: list[Any] = [gr.skip()] * len(Shown._fields)
     if job is None:
-        return ["", *kept, "", gr.skip(), *[gr.update(visible=False)] * 2, gr.Timer(active=False)]
+        return [*kept, "", "", gr.skip(), *[gr.update(visible=False)] * 2, gr.Timer(active=False)]
     return [
-        job.id,
         *show_job(job, core.store.place(job)),
+        job.id,
         mark(job),
         permalink.to_query(job.config, job.id),
         cancellable(not job.state.ended),
@@ -69,15 +65,15 @@ def board_values(core: Core, job: Job | None) -> list[Any]:
     ]
 
 
-def followed(core: Core, seen: str, job_id: str) -> Any:
-    """A job's values, as far as they changed since it was shown with that mark."""
+def followed(core: Core, job_id: str, seen: str) -> Any:
+    """The board's values, as far as they changed since the job was shown with that mark."""
     job = core.race(job_id)
     if job and mark(job) == seen:
         return gr.skip()
     if job and only_moved(seen, job):
         status = panels.status(job, core.store.place(job))
-        return [status, *[gr.skip()] * (len(Shown._fields) - 1), mark(job), *[gr.skip()] * 4]
-    return board_values(core, job)[1:]
+        return [status, *[gr.skip()] * len(Shown._fields), mark(job), *[gr.skip()] * 4]
+    return board_values(core, job)
 
 
 def draw_board(first: Shown, query: str) -> Board:
@@ -106,8 +102,8 @@ def draw_board(first: Shown, query: str) -> Board:
             *[status, headline, trace, results, ends, perplexity, usage, spread],
             *[repeat.files, repeat.command, repeat.python],
         ],
-        job=gr.Textbox("", visible="hidden", elem_id="job"),
-        seen=gr.Textbox("", visible="hidden"),
+        job=gr.Textbox(visible="hidden", elem_id="job"),
+        seen=gr.Textbox(visible="hidden"),
         query=gr.Textbox(query, visible="hidden"),
         cancel=cancel,
         resume=resume,
@@ -134,11 +130,8 @@ def wire_board(core: Core, controls: Controls, board: Board) -> list[Any]:
     def go_on(job_id: str) -> list[Any]:
         return shown(lambda: resume(core, job_id))
 
-    def poll(seen: str, job_id: str) -> Any:
-        return followed(core, seen, job_id)
-
-    def redraw(job_id: str) -> Any:
-        return followed(core, "", job_id)
+    def poll(job_id: str, seen: str) -> Any:
+        return followed(core, job_id, seen)
 
     def stop(job_id: str) -> list[Any]:
         return stopping(core, job_id)
@@ -147,11 +140,10 @@ def wire_board(core: Core, controls: Controls, board: Board) -> list[Any]:
         return "" if core.ready.is_set() else panels.alert(PREPARING)
 
     asked = controls.run.click(patience, None, controls.alert, **QUIET)
-    latest = Latest([board.job], redraw, board.of_job())
-    begun = latest.ask(asked.then, "begin", begin, controls.inputs(), outputs)
-    resumed = latest.ask(board.resume.click, "begin", go_on, [board.job], outputs)
+    begun = asked.then(begin, controls.inputs(), outputs, **AS_SENT)
+    resumed = board.resume.click(go_on, board.job, outputs, **QUIET)
     board.cancel.click(stop, board.job, [controls.alert, board.cancel], **QUIET)
-    latest.ask(board.timer.tick, "poll", poll, [board.seen, board.job], board.of_job())
+    board.timer.tick(poll, [board.job, board.seen], board.outputs(), **QUIET)
     return [begun, resumed]
 
 

@@ -7,8 +7,7 @@ import gradio as gr
 
 from aqviz import theme
 from aqviz.core import Core
-from aqviz.parts.events import opening
-from aqviz.parts.latest import Latest
+from aqviz.parts.events import QUIET, opening
 from aqviz.shown.form import blocks_of, projections_of
 from quantcore.errors import QuantcoreError
 
@@ -46,13 +45,14 @@ def draw_choice(core: Core, view: str, model: str, layer: str) -> tuple[gr.Dropd
 def offer_layers(core: Core, model: gr.Dropdown, layer: gr.Dropdown) -> None:
     """Offer the model's layers when the view is opened and when the model changes."""
 
-    def layers(name: str | None) -> Any:
+    def layers(name: str) -> Any:
         try:
             return gr.update(choices=list(core.layers(name)))
         except QuantcoreError:  # the view says what is wrong with the model
             return gr.skip()
 
-    Latest([model], layers, [layer]).ask(opening(), "opened", layers, [model], [layer])
+    changed = {"trigger_mode": "always_last", **QUIET}  # while it is being opened, too
+    gr.on([opening(), model.change], layers, model, layer, **changed)
 
 
 def offered(

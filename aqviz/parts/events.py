@@ -1,6 +1,10 @@
-"""Events: what all of them are set to, when a view is opened, and what bad input answers."""
+"""Events: what all of them are set to, when a view is opened, and what bad input answers.
+
+In which order they are answered is up to `events.js`, which the page brings along.
+"""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -9,6 +13,7 @@ from gradio.context import Context
 from aqviz.shown import panels
 from quantcore.errors import QuantcoreError
 
+SCRIPT = Path(__file__).with_suffix(".js").read_text(encoding="utf-8")
 QUIET: dict[str, Any] = {"queue": False, "show_progress": "hidden", "api_visibility": "private"}
 
 # What controls say is taken as the browser sent it, and checked by the state that is made of it: in

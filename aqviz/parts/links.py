@@ -16,8 +16,7 @@ from urllib.parse import parse_qsl
 import gradio as gr
 
 from aqviz import permalink
-from aqviz.parts.events import QUIET, enclosing_tab, guarded, opening
-from aqviz.parts.latest import Latest
+from aqviz.parts.events import AS_SENT, QUIET, enclosing_tab, guarded, opening
 
 SCRIPT = """
 window.aqvizAsked = location.search.slice(1);
@@ -114,7 +113,7 @@ class Wiring:
 
 def wire(
     view: View, controls: Sequence[Any], outputs: Sequence[Any], link: gr.Textbox | None
-) -> Latest:
+) -> None:
     """Redraw a view on every change and keep its link.
 
     Args:
@@ -122,23 +121,19 @@ def wire(
         controls: The components.
         outputs: The alert, and what `view.show` gives.
         link: The box for the link; None where another part of the view keeps it.
-
-    Returns:
-        What else may be asked of the same controls.
     """
     name = f"{view.name}-query" if link is not None else None
     query = gr.Textbox(permalink.encode(view.name, view.kind()), visible="hidden", elem_id=name)
     wiring = Wiring(view, len(controls), len(outputs))
-    every = [*outputs, query]
-    latest = Latest(controls, wiring.redraw, every)
+    inputs, every = list(controls), [*outputs, query]
+    changes = [control.change for control in controls]
+    changed = gr.on(changes, wiring.redraw, inputs, every, trigger_mode="always_last", **AS_SENT)
     if link is not None:
-        given = [gr.Textbox(visible="hidden"), *controls]
-        filled = [*controls, *every]
-        opened = latest.ask(opening(), "opened", wiring.opened, given, filled, js=ASKED)
-        keep_address(query, link, opened, latest.redrawn)
+        given = [gr.Textbox(visible="hidden"), *inputs]
+        opened = opening()(wiring.opened, given, [*inputs, *every], js=ASKED, **AS_SENT)
+        keep_address(query, link, opened, changed)
     elif view.grows:
-        latest.ask(opening(), "opened", wiring.redraw, controls, every)
-    return latest
+        opening()(wiring.redraw, inputs, every, **AS_SENT)
 
 
 def keep_address(query: gr.Textbox, link: gr.Textbox, opened: Any, *changed: Any) -> None:

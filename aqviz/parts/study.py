@@ -70,7 +70,7 @@ def draw_runner(name: str, words: str = "Run", status: str = "") -> Runner:
         told = html(status, f"{name}-status")
         run = gr.Button(words, variant="primary", elem_id=f"{name}-run", scale=0, min_width=110)
         cancel = draw_cancel(f"{name}-cancel")
-    seen = gr.Textbox("", visible="hidden")
+    seen = gr.Textbox(visible="hidden")
     return Runner(run, cancel, told, alert, seen, draw_timer())
 
 
@@ -159,11 +159,10 @@ def wire_study(
     def show(state: Any) -> list[Any]:
         return values(core, view, state)
 
-    latest = links.wire(links.View(view.name, view.kind, show, grows=True), inputs, outputs, link)
-    latest.ask(runner.run.click, "begin", study.begin, inputs, outputs)
+    links.wire(links.View(view.name, view.kind, show, grows=True), controls, outputs, link)
+    runner.run.click(study.begin, inputs, outputs, **AS_SENT)
     runner.cancel.click(study.stop, inputs, [runner.alert, runner.cancel], **AS_SENT)
-    followed = [runner.seen, *inputs]
-    latest.ask(runner.timer.tick, "follow", study.follow, followed, outputs[1:])
+    runner.timer.tick(study.follow, [runner.seen, *inputs], outputs[1:], **AS_SENT)
 
 
 def _seen(job: Job | None, config: Any) -> str:

@@ -16,8 +16,7 @@ from aqviz.parts.board import Board, board_values, draw_board, wire_board
 from aqviz.parts.cards import intro
 from aqviz.parts.choice import offered
 from aqviz.parts.controls import Controls, draw_controls
-from aqviz.parts.events import QUIET, opening
-from aqviz.parts.latest import Latest
+from aqviz.parts.events import AS_SENT, QUIET, opening
 from aqviz.parts.links import ASKED, asked_of, keep_address
 from aqviz.parts.own_layer import wire_upload
 from aqviz.parts.pins import draw_pinned
@@ -47,16 +46,14 @@ def draw_race(core: Core) -> None:
             board = draw_board(show_first(core.recording), permalink.to_query(experiment))
             draw_pinned(core, board)
     controls.facts.value = first_facts(core)
-    facts = _wire_controls(core, controls)
+    _wire_controls(core, controls)
     wire_upload(core, controls.brought, controls.source())
     changed = wire_board(core, controls, board)
-    visited = _wire_page(core, controls, board, facts)
+    visited = _wire_page(core, controls, board)
     keep_address(board.query, board.repeat.link, visited, *changed)
 
 
-def _wire_controls(core: Core, controls: Controls) -> Latest:
-    """What is said of the controls."""
-
+def _wire_controls(core: Core, controls: Controls) -> None:
     def facts(*values: Any) -> tuple[str, str]:
         return check(core, Form(*values))
 
@@ -64,16 +61,23 @@ def _wire_controls(core: Core, controls: Controls) -> Latest:
         return offered(core, model, upload, block, projection)
 
     source = controls.source()
-    Latest(source, offer, source[2:])
+    gr.on([controls.model.change, controls.block.change], offer, source, source[2:], **AS_SENT)
     controls.preset.change(
         lambda preset: gr.update(visible=preset == OWN), controls.preset, controls.own, **QUIET
     )
     # `input`: a link sets search and beam together, and `change` would take its beam away
     controls.search.input(None, controls.search, controls.beam, js=WIDTH, **QUIET)
-    return Latest(controls.inputs(), facts, [controls.facts, controls.alert])
+    gr.on(
+        [control.change for control in controls.inputs()],
+        facts,
+        controls.inputs(),
+        [controls.facts, controls.alert],
+        trigger_mode="always_last",
+        **AS_SENT,
+    )
 
 
-def _wire_page(core: Core, controls: Controls, board: Board, facts: Latest) -> Any:
+def _wire_page(core: Core, controls: Controls, board: Board) -> Any:
     """The event that opens a link."""
 
     def opened(asked: str) -> list[Any]:
@@ -83,14 +87,14 @@ def _wire_page(core: Core, controls: Controls, board: Board, facts: Latest) -> A
     def prepared(*values: Any) -> list[Any]:
         form = Form(*values)
         layers = offered(core, form.model, form.upload, form.block, form.projection)
-        told, wrong = check(core, form)
-        return [*layers, told, wrong or gr.skip()]  # what is wrong with the link stays
+        facts, wrong = check(core, form)
+        return [*layers, facts, wrong or gr.skip()]  # what is wrong with the link stays
 
     inputs = controls.inputs()
     known = [controls.block, controls.projection, controls.facts, controls.alert]
     every = [controls.alert, *inputs, *board.outputs()]
     visited = opening()(opened, gr.Textbox(visible="hidden"), every, js=ASKED, **QUIET)
-    facts.ask(visited.then, "prepared", prepared, inputs, known)
+    visited.then(prepared, inputs, known, **AS_SENT)
     return visited
 
 

@@ -170,9 +170,9 @@ def test_another_run_is_followed_though_an_answer_about_the_one_before_comes_lat
 ):
     page, followed, asked = visit.open(), board.followed, []
 
-    def late(core, seen, job_id):
+    def late(core, job_id, seen):
         asked.append(job_id)
-        answer = followed(core, seen, job_id)
+        answer = followed(core, job_id, seen)
         time.sleep(2 if job_id == asked[0] else 0)
         return answer
 

@@ -91,7 +91,7 @@ def test_what_an_address_asks_for_is_sketched(demo, core):
     while not core.store.get(job.id).state.ended:
         pass
     made = sketch(demo, permalink.to_query(job.config, job.id))
-    shown = Shown(*board_values(core, core.store.get(job.id))[1 : 1 + len(Shown._fields)])
+    shown = Shown(*board_values(core, core.store.get(job.id))[: len(Shown._fields)])
     assert shown.headline in made
     assert figure(made) == json.loads(shown.trace)
     lesson = sketch(demo, "v=1&view=learn&lesson=3")

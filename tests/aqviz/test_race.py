@@ -260,7 +260,7 @@ def test_a_link_to_the_race_with_another_views_job_is_a_sentence(core):
     alert, form, found = visit(core, {"job": job.id})
     assert "not kept here" in alert
     assert form is found is None
-    assert board_values(core, core.race(job.id))[0] == ""
+    assert board_values(core, core.race(job.id))[len(Shown._fields)] == ""
 
 
 def test_a_page_that_follows_a_job_is_sent_what_is_new(core, monkeypatch):
@@ -268,11 +268,11 @@ def test_a_page_that_follows_a_job_is_sent_what_is_new(core, monkeypatch):
     monkeypatch.setattr(core.store, "get", lambda _: job)
     monkeypatch.setattr(core.store, "place", lambda _: FIRST)
     status = panels.status(job, FIRST)
-    seen = [followed(core, mark, job.id) for mark in ("7 5", "6 5", "4 4", "")]
+    seen = [followed(core, job.id, mark) for mark in ("7 5", "6 5", "4 4", "")]
     assert seen[0] == gr.skip()
     told = {at: one for at, one in enumerate(seen[1]) if one != gr.skip()}
-    _, *whole = board_values(core, job)
-    assert told == {0: status, len(Shown._fields): "7 5"}
+    whole = board_values(core, job)
+    assert told == {0: status, len(Shown._fields) + 1: "7 5"}
     assert len(seen[1]) == len(whole)
     for one in seen[2:]:
         assert one[: len(Shown._fields)] == whole[: len(Shown._fields)]
