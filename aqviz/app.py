@@ -15,6 +15,7 @@ from fastapi.exceptions import RequestValidationError
 from gradio.events import api as publish
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -165,6 +166,7 @@ def serve(demo: gr.Blocks, core: Core, **launch: Any) -> Any:
             "lifespan": lifespan,
             "routes": [script_route(), results_route(core), zip_route(core)],
             "middleware": [
+                *([Middleware(GZipMiddleware, compresslevel=5)] if core.limits.public else []),
                 Middleware(Serving, public=core.limits.public, largest=core.uploads.largest),
                 Middleware(FirstPaint, demo=demo),
             ],

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
+import plotly.io as pio
 
 PAGE_LIGHT = "#ffffff"
 PAGE_DARK = "#14171c"
@@ -142,6 +143,7 @@ _AXIS = {
     "title": {"standoff": 10, "font": {"size": 13}},
 }
 
+pio.templates.default = None  # plotly would add its own, for all its kinds of figures, to subplots
 TEMPLATE = go.layout.Template(
     layout={
         "font": {"size": 13},

@@ -31,6 +31,7 @@ from aqviz.shown.learn import Learn, drawing
 from quantcore import files, machine
 
 SMALL = "layer=model.layers.10.self_attn.k_proj&scheme=2x8g8"  # not what is recorded
+FAR_MBIT, FAR_MS = 20, 40  # the line to a server elsewhere: its width, and until a first byte
 REPEATS, CLIENTS, LESSONS = 5, 8, range(1, 8)
 QUIET = 20  # percent of all processors at most
 LOADED = """view => {
@@ -140,6 +141,26 @@ def arrive(page: Page, address: str, view: str) -> tuple[float, float]:
     page.wait_for_function("window.moments.page")
     moments = page.evaluate("window.moments")
     return moments["figure"] / 1000, moments["page"] / 1000
+
+
+def far(browser: Browser, address: str, meter: Meter) -> None:
+    """First visits to a public server elsewhere: nothing in the cache, and a line between."""
+    line = {"offline": False, "latency": FAR_MS, "uploadThroughput": FAR_MBIT * 125_000}
+    line["downloadThroughput"] = line["uploadThroughput"]
+    taken = []
+    for _ in range(REPEATS):
+        visitor = browser.new_context(viewport={"width": 1440, "height": 1000})
+        visitor.add_init_script(DRAWN)
+        page = visitor.new_page()
+        wire = visitor.new_cdp_session(page)
+        wire.send("Network.enable")
+        wire.send("Network.emulateNetworkConditions", line)
+        taken.append(arrive(page, address, "race"))
+        visitor.close()
+    where = f"a first visit to a public server over {FAR_MBIT} Mbit/s and {FAR_MS} ms"
+    figure, whole = (statistics.median(one) for one in zip(*taken, strict=True))
+    meter.add(f"first figure of race on {where}", figure)
+    meter.add(f"its controls on {where}", whole)
 
 
 def go(page: Page, address: str, view: str) -> None:
@@ -283,6 +304,8 @@ def main() -> None:
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         measure(browser, address, meter)
         crowd(address, meter)
+        with served(chosen.port + 1, {"AQVIZ_PUBLIC": "1"}) as (public, _):
+            far(browser, public, meter)
         browser.close()
     if chosen.json:
         facts = {"machine": machine.describe(), "versions": machine.versions()}

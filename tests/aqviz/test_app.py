@@ -1,3 +1,4 @@
+import gzip
 import io
 import json
 import urllib.error
@@ -27,7 +28,7 @@ def address(core, serve):
     return serve(core)
 
 
-def fetch(url: str):
+def fetch(url):
     with urllib.request.urlopen(url, timeout=10) as reply:
         return reply.status, reply.headers, reply.read()
 
@@ -53,6 +54,19 @@ def test_the_page_names_no_folder_of_this_machine(address):
     _, _, page = fetch(address)
     assert b"site-packages" not in page
     assert str(app.HERE).encode() not in page
+
+
+@pytest.mark.parametrize("public", [True, False])
+def test_what_goes_far_is_compressed(core, serve, public):
+    limits = Limits.here({"AQVIZ_PUBLIC": str(int(public))})
+    asked = urllib.request.Request(
+        serve(replace(core, limits=limits)), headers={"Accept-Encoding": "gzip"}
+    )
+    _, headers, page = fetch(asked)
+    assert headers["Content-Encoding"] == ("gzip" if public else None)
+    whole = gzip.decompress(page) if public else page
+    assert b"first-paint" in whole
+    assert (len(whole) > 4 * len(page)) == public
 
 
 def test_node_draws_no_page_though_a_space_asks_for_it(core, serve, monkeypatch):
