@@ -120,7 +120,7 @@ def anything(_config: Any) -> None:
 
 
 def nothing() -> None:
-    """Prepares nothing."""
+    """Does nothing."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +137,7 @@ class Engine:
             refuses what is not run here with an InputError.
         prepare: Makes ready for the first run; called when this machine has been measured, which
             it would disturb.
+        stop: Has the run under way stop before its next report, as its observer would at that.
     """
 
     run: Callable[[Any, Observe, Document | None], Document] = run
@@ -146,3 +147,4 @@ class Engine:
     models: Callable[[], list[str]] = known_models
     admit: Callable[[Any], float | None] = anything
     prepare: Callable[[], None] = nothing
+    stop: Callable[[], None] = nothing

@@ -130,7 +130,7 @@ class JobStore:
         return Place(len(every), sum(known) if len(known) == len(left) else None)
 
     def cancel(self, job_id: str, visitor: str = "") -> Job | None:
-        """Ask a job to stop; a running one does at its next report and keeps what it has.
+        """Ask a job to stop; a running one does by its next report and keeps what it has.
 
         Raises:
             InputError: on a public server, others asked for it too.
@@ -147,6 +147,7 @@ class JobStore:
                 self._line.remove(job_id)
                 return self._end(job_id, state=State.CANCELLED)
             self._cancel.add(job_id)
+            self._engine.stop()
             return job
 
     def close(self) -> None:

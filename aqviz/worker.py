@@ -50,6 +50,7 @@ class Worker:
     def __init__(self) -> None:
         self._process: subprocess.Popen[str] | None = None
         self._end: Callable[[], object] = nothing
+        self._sending = threading.Lock()
 
     def run(self, config: Any, observe: Observe, previous: Document | None) -> Document:
         """Run a study in the process.
@@ -59,8 +60,12 @@ class Worker:
         """
         process = self._alive()
         asked = {"run": kind_of(config), "config": asdict(config), "previous": previous}
-        lines = self._answers(process, asked)
-        return follow(lines, observe, lambda: _send(process, {"stop": True}))
+        return follow(self._answers(process, asked), observe, self.stop)
+
+    def stop(self) -> None:
+        """Have the run under way stop before its next report; from any thread."""
+        if self._process is not None:
+            self._send(self._process, {"stop": True})
 
     def start(self) -> None:
         """Have the process ready for the first run."""
@@ -88,11 +93,20 @@ class Worker:
         return self._process
 
     def _answers(self, process: "subprocess.Popen[str]", asked: Message) -> Iterator[str]:
-        _send(process, asked)
+        self._send(process, asked)
         assert process.stdout is not None
         for line in process.stdout:  # noqa: UP028 - which would close it when this run ends
             yield line
         raise QuantcoreError(_death(process.wait()))
+
+    def _send(self, process: "subprocess.Popen[str]", message: Message) -> None:
+        assert process.stdin is not None
+        try:
+            with self._sending:
+                process.stdin.write(json.dumps(message) + "\n")
+                process.stdin.flush()
+        except (BrokenPipeError, ValueError):  # it died, or was closed; its reader finds that out
+            log.warning("the process of the runs is gone")
 
 
 def _kill(process: "subprocess.Popen[str]") -> None:
@@ -107,7 +121,7 @@ def hosted() -> Engine:
     if ZERO_GPU in os.environ:
         return Engine(run=_on_zero_gpu())
     worker = Worker()
-    return Engine(run=worker.run, prepare=worker.start)
+    return Engine(run=worker.run, prepare=worker.start, stop=worker.stop)
 
 
 def _on_zero_gpu() -> Callable[[Any, Observe, Document | None], Document]:
@@ -227,15 +241,6 @@ def _listen(given: IO[str], asked: Asked) -> None:
             stopped = threading.Event()  # its own: the run before it may be ending still
             asked.put((message, stopped))
     os._exit(0)
-
-
-def _send(process: "subprocess.Popen[str]", message: Message) -> None:
-    assert process.stdin is not None
-    try:
-        process.stdin.write(json.dumps(message) + "\n")
-        process.stdin.flush()
-    except BrokenPipeError:  # it died; whoever reads its answers finds that out
-        log.warning("the process of the runs is gone")
 
 
 def _death(status: int) -> str:

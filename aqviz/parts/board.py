@@ -19,6 +19,7 @@ from aqviz.parts.running import (
     mark,
     only_moved,
     stopping,
+    ticking,
 )
 from aqviz.parts.visitors import visitor
 from aqviz.shown import panels
@@ -53,7 +54,7 @@ def board_values(core: Core, job: Job | None) -> list[Any]:
     """The board's values for a job; without one what is shown stays."""
     kept: list[Any] = [gr.skip()] * len(Shown._fields)
     if job is None:
-        return [*kept, "", "", gr.skip(), *[gr.update(visible=False)] * 2, gr.Timer(active=False)]
+        return [*kept, "", "", gr.skip(), *[gr.update(visible=False)] * 2, ticking(False)]
     return [
         *show_job(job, core.store.place(job)),
         job.id,
@@ -61,7 +62,7 @@ def board_values(core: Core, job: Job | None) -> list[Any]:
         permalink.to_query(job.config, job.id),
         cancellable(not job.state.ended),
         gr.update(visible=job.state in GOES_ON),
-        gr.Timer(active=not job.state.ended),
+        ticking(not job.state.ended),
     ]
 
 
@@ -142,7 +143,8 @@ def wire_board(core: Core, controls: Controls, board: Board) -> list[Any]:
     asked = controls.run.click(patience, None, controls.alert, **QUIET)
     begun = asked.then(begin, controls.inputs(), outputs, **AS_SENT)
     resumed = board.resume.click(go_on, board.job, outputs, **QUIET)
-    board.cancel.click(stop, board.job, [controls.alert, board.cancel], **QUIET)
+    stopped = [controls.alert, board.cancel, board.timer]
+    board.cancel.click(stop, board.job, stopped, **QUIET)
     board.timer.tick(poll, [board.job, board.seen], board.outputs(), **QUIET)
     return [begun, resumed]
 

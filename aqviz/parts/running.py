@@ -10,6 +10,7 @@ from aqviz.parts.events import guarded
 from aqviz.parts.visitors import visitor
 
 POLL = 0.5  # seconds between two looks at a running job
+SOON = 0.1  # the same once it was asked to stop
 
 
 def draw_cancel(elem_id: str) -> gr.Button:
@@ -20,6 +21,11 @@ def draw_cancel(elem_id: str) -> gr.Button:
 def draw_timer() -> gr.Timer:
     """The timer, which runs while a job does."""
     return gr.Timer(POLL, active=False)
+
+
+def ticking(running: bool, beat: float = POLL) -> Any:
+    """The timer while a job runs, or while none does."""
+    return gr.update(value=beat, active=running)
 
 
 def mark(job: Job | None) -> str:
@@ -42,10 +48,12 @@ def cancellable(running: bool) -> Any:
 
 
 def stopping(core: Core, job_id: str) -> list[Any]:
-    """Ask a job to stop: the alert and the button."""
+    """Ask a job to stop: the alert, the button and the timer."""
 
     def stopped() -> list[Any]:
-        core.store.cancel(job_id, visitor())
-        return ["", gr.update(value="Stopping", interactive=False)]
+        job = core.store.cancel(job_id, visitor())
+        stops = job is not None and not job.state.ended
+        button = gr.update(value="Stopping", interactive=False)
+        return ["", button, ticking(True, SOON) if stops else gr.skip()]
 
-    return guarded(stopped, 2)
+    return guarded(stopped, 3)

@@ -21,6 +21,7 @@ from aqviz.parts.running import (
     mark,
     only_moved,
     stopping,
+    ticking,
 )
 from aqviz.parts.visitors import visitor
 from aqviz.shown import panels
@@ -85,7 +86,7 @@ def values(core: Core, view: StudyView, state: Any) -> list[Any]:
         gr.update(visible=not running, value="Run" if document is None else "Run again"),
         cancellable(running),
         _seen(job, config),
-        gr.update(active=running),
+        ticking(running),
         *(_of_recording(core.recorded, view, state) if recorded else view.show(state, document)),
     ]
 
@@ -137,7 +138,7 @@ class Study:
         try:
             job = self.core.store.find(self.view.config(self._state(given)))
         except QuantcoreError:  # a control was emptied meanwhile
-            return [gr.skip(), gr.skip()]
+            return [gr.skip()] * 3
         return stopping(self.core, job.id if job else "")
 
     def _state(self, given: tuple[Any, ...]) -> Any:
@@ -161,7 +162,8 @@ def wire_study(
 
     links.wire(links.View(view.name, view.kind, show, grows=True), controls, outputs, link)
     runner.run.click(study.begin, inputs, outputs, **AS_SENT)
-    runner.cancel.click(study.stop, inputs, [runner.alert, runner.cancel], **AS_SENT)
+    stopped = [runner.alert, runner.cancel, runner.timer]
+    runner.cancel.click(study.stop, inputs, stopped, **AS_SENT)
     runner.timer.tick(study.follow, [runner.seen, *inputs], outputs[1:], **AS_SENT)
 
 

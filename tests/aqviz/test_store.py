@@ -11,7 +11,7 @@ from aqviz.engine import Engine
 from aqviz.jobs import Job, State
 from aqviz.limits import Limits
 from aqviz.store import JobStore, Place
-from quantcore.errors import InputError, ProblemError
+from quantcore.errors import Cancelled, InputError, ProblemError
 from quantcore.experiment import Experiment
 from quantcore.progress import Progress
 
@@ -108,6 +108,22 @@ def test_cancel_stops_within_a_second_and_keeps_the_partial_result(open_store):
     job = wait(store, job, State.CANCELLED)
     assert time.monotonic() - asked < 1
     assert job.document["runs"][0]["trace"]
+
+
+def test_what_runs_is_told_to_stop_at_once_and_nothing_else_is(open_store):
+    told = threading.Event()
+
+    def run(config, observe, previous):
+        assert told.wait(5)  # without a report, at which the observer could say so
+        raise Cancelled
+
+    store = open_store(replace(running_with(run), stop=told.set))
+    job, waiting = store.submit(experiment()), store.submit(experiment(beam=2))
+    wait(store, job, State.RUNNING)
+    store.cancel(waiting.id)
+    assert not told.is_set()
+    store.cancel(job.id)
+    wait(store, job, State.CANCELLED)
 
 
 def test_a_queued_job_is_cancelled_at_once_and_the_next_still_runs(open_store):

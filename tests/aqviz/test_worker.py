@@ -105,6 +105,19 @@ def test_it_stops_when_asked_and_makes_the_next_run(made, process):
     assert len(process.run(made, lambda *_: None, None)["runs"]) == 2
 
 
+def test_it_stops_for_others_than_its_observer_and_without_one_it_may_always(made, process):
+    process.stop()
+    begun = threading.Event()
+    other = threading.Thread(target=lambda: begun.wait(60) and process.stop())
+    other.start()
+    with pytest.raises(Cancelled):
+        process.run(long(made), lambda *_: begun.set(), None)
+    other.join()
+    assert len(process.run(made, lambda *_: None, None)["runs"]) == 2
+    process.close()
+    process.stop()
+
+
 def test_a_killed_process_is_a_sentence_and_the_job_goes_on_from_what_it_had(
     made, process, tmp_path
 ):
