@@ -209,10 +209,12 @@ function wrap(words, length) {
 // --- when to draw ----------------------------------------------------------------------------------
 
 // What is in sight is drawn first: a page of figures drawn in one go keeps its first one waiting.
+// The first paint has but one, and the browser no time to spare until Gradio has started.
 function inTurn() {
   const { top, bottom } = gd.getBoundingClientRect();
+  const wait = gd.closest("#first-paint") ? { timeout: 100 } : {};
   if (top < innerHeight && bottom >= 0) draw();
-  else (window.requestIdleCallback || setTimeout)(draw);
+  else (window.requestIdleCallback || setTimeout)(draw, wait);
 }
 
 watch("value", draw);
