@@ -51,8 +51,8 @@ def offer_layers(core: Core, model: gr.Dropdown, layer: gr.Dropdown) -> None:
         except QuantcoreError:  # the view says what is wrong with the model
             return gr.skip()
 
-    changed = {"trigger_mode": "always_last", **QUIET}  # while it is being opened, too
-    gr.on([opening(), model.change], layers, model, layer, **changed)
+    shown = [opening(), model.change]  # a link that is opened does both
+    gr.on(shown, layers, model, layer, trigger_mode="always_last", **QUIET)
 
 
 def offered(

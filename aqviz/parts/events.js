@@ -16,7 +16,8 @@
 
   function filledBy(body) {
     const number = JSON.parse(body).fn_index;
-    return window.gradio_config.dependencies.find((one) => one.id === number).outputs;
+    const events = (window.gradio_config || {}).dependencies || [];
+    return events.filter((one) => one.id === number).flatMap((one) => one.outputs);
   }
 
   function inOrder(parts, where, how) {

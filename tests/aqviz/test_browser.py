@@ -179,7 +179,8 @@ def test_another_run_is_followed_though_an_answer_about_the_one_before_comes_lat
     run(page)
     state(page, "running")
     monkeypatch.setattr(board, "followed", late)
-    page.wait_for_timeout(700)  # a question about this run is on its way
+    while not asked:  # a question about this run is on its way
+        page.wait_for_timeout(20)
     set_number(page, "Seed", "7")
     run(page)
     page.wait_for_function(f"document.querySelector('#job textarea').value !== '{asked[0]}'")
