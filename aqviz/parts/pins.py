@@ -23,7 +23,7 @@ KEEP = """(pins) => {
 
 def draw_pinned(core: Core, board: Board) -> None:
     """The figure of pinned runs, the button that clears it, and their wiring."""
-    pins = gr.Textbox("", visible="hidden", elem_id="pins")
+    pins = gr.Textbox(visible="hidden", elem_id="pins")
     with gr.Column(visible=False, elem_classes="board") as column:
         view = figure_card("pins", show_pins(core, ()))
         clear = gr.Button("Remove all pins", elem_id="unpin", size="sm")

@@ -28,7 +28,7 @@ def address(core, serve):
     return serve(core)
 
 
-def fetch(url):
+def fetch(url: str | urllib.request.Request):
     with urllib.request.urlopen(url, timeout=10) as reply:
         return reply.status, reply.headers, reply.read()
 
